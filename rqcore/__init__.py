@@ -1,0 +1,11 @@
+"""rqcore: RQ, the queueing and messaging service, as a minimal kernel with plugins.
+
+Plugin authors need `hookimpl` and the result types; everything else is in the modules, and
+ARCHITECTURE.md says in which.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__"]

@@ -1,0 +1,154 @@
+"""The manager's children: queue processes and services, forked so that they share its memory.
+
+Each child has a link to the manager, a socket pair with frames of the wire protocol.  When the other
+end closes, the manager is gone and the child ends itself.  Over it the child says ``ready``, or what
+is wrong, and a queue's process is told to reload.
+
+Between the fork and the child's own work everything of the manager's is put away: its descriptors are
+closed, its signal handlers replaced, its event loop never touched again.  A child leaves by
+``os._exit``, so that nothing of the manager's is torn down twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rqcore import durable, unix, wire
+from rqcore.config import ConfigError, InstanceConfig
+from rqcore.errors import RqError
+from rqcore.hooks import Hooks
+from rqcore.hookspecs import InstanceInfo, Service, ServiceContext
+from rqcore.instance import Instance
+from rqcore.loop import Loop
+from rqcore.queue import QueueProcess
+from rqcore.requests import Requests
+from rqcore.script import reserve_descriptors
+from rqcore.server import Connection, Server
+
+_log = logging.getLogger(__name__)
+#: The child's exit status when starting it again without a change would help nobody.
+EXIT_CONFIG = 78
+_MAX_FD = 1 << 20
+_LINK_FD = 10
+
+
+def fork_child(name: str, main: Callable[[socket.socket], int]) -> tuple[int, socket.socket]:
+    """Start a child that runs ``main`` with its end of the link; returns its pid and our end."""
+    ours, theirs = socket.socketpair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    gc.freeze()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    status = 1
+    try:
+        link = _put_away(theirs)
+        unix.name_process(name)
+        status = main(link)
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        _log.exception("%s failed", name)
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _put_away(theirs: socket.socket) -> socket.socket:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    # Ctrl-C in a terminal reaches all; what it means is for the manager to say.  Not SIG_IGN: that
+    # would be inherited by the scripts.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    # At or above a number that keeps clear of 3 and 4, wherever the next free one is.
+    kept = fcntl.fcntl(theirs.detach(), fcntl.F_DUPFD_CLOEXEC, _LINK_FD)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, _MAX_FD)
+    reserve_descriptors()
+    return socket.socket(fileno=kept)
+
+
+def queue_main(
+    link: socket.socket, instance: Instance, name: str, hooks: Hooks, login: Mapping[str, str]
+) -> int:
+    """A queue's process, from its start to its end; returns its exit status."""
+    loop = Loop()
+    pid_file = instance.queue_pid_file(name)
+    lock = durable.lock_file(pid_file, f"{os.getpid()}\n".encode())
+    if lock is None:
+        _log.warning("queue %s: its former process has not ended yet", name)
+        return os.EX_TEMPFAIL
+    try:
+        settings, _ = instance.load_config()
+        config, warnings = instance.load_queue(name)
+        for warning in warnings:
+            _log.warning("%s", warning)
+        queue = QueueProcess(loop, instance, settings, config, hooks, login)
+    except (ConfigError, RqError) as error:
+        _log.error("queue %s cannot start: %s", name, error)  # noqa: TRY400
+        _say(link, {"problem": str(error)})
+        return EXIT_CONFIG
+    requests = Requests(queue)
+    server = Server(loop, str(instance.queue_socket(name)), requests.handle)
+
+    def on_order(payload: bytes) -> None:
+        _on_order(payload, queue)
+
+    connection = Connection(loop, link, on_order, lambda: queue.stop(0))
+    loop.on_signal(signal.SIGTERM, lambda: queue.stop(queue.settings.stop_grace))
+    loop.on_signal(signal.SIGHUP, lambda: None)
+    connection.send({"ready": True})
+    loop.run()
+    server.close()
+    queue.close()
+    os.close(lock)
+    return 0
+
+
+def _on_order(payload: bytes, queue: QueueProcess) -> None:
+    order: dict[str, Any] = json.loads(payload)
+    if "reload" in order:
+        _reload(queue, order["reload"])
+    elif "stop" in order:
+        queue.stop(float(order["stop"]))
+
+
+def _reload(queue: QueueProcess, login: Mapping[str, str]) -> None:
+    """Take the new configuration; one that is wrong leaves the old one in force."""
+    try:
+        settings, _ = queue.instance.load_config()
+        config, warnings = queue.instance.load_queue(queue.name)
+    except RqError as error:
+        _log.error("queue %s keeps its old configuration: %s", queue.name, error)  # noqa: TRY400
+        return
+    for warning in warnings:
+        _log.warning("%s", warning)
+    queue.reconfigure(settings, config, login)
+
+
+def service_main(
+    link: socket.socket, service: Service, instance: Instance, settings: InstanceConfig
+) -> int:
+    """A service's process; its ``stop_fd`` is the link, which ends when the manager does."""
+    info = InstanceInfo(str(instance.directory), settings.base_url, settings.raw)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    context = ServiceContext(info, link.fileno(), lambda: _say(link, {"ready": True}))
+    return service.run(context) or 0
+
+
+def _say(link: socket.socket, value: Mapping[str, Any]) -> None:
+    link.sendall(wire.encode(json.dumps(value).encode("ascii")))

@@ -1,0 +1,160 @@
+"""A queue's admin and oper state: what its operator wants, and whether its script can run.
+
+Admin: an existing ``config/NAME.down`` means DOWN, an existing ``config/NAME.pause`` PAUSE, else it
+is UP.  The files are the truth and are looked at whenever it matters, so a change by hand counts from
+the very next request; a watch on ``config/`` tells of it at once, so that a resumed queue starts work.
+
+Oper: SCRIPTERROR while the script is missing or not executable.  While it is, the directories on the
+way to the script are watched, links included, and it comes back to UP by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from enum import StrEnum
+
+from rqcore.hooks import Hooks
+from rqcore.hookspecs import QueueInfo
+from rqcore.instance import Instance
+from rqcore.script import ScriptError, resolve_script
+from rqcore.watch import Change, Watcher
+
+_log = logging.getLogger(__name__)
+
+
+class Admin(StrEnum):
+    """What the operator wants of the queue."""
+
+    UP = "UP"
+    DOWN = "DOWN"
+    PAUSE = "PAUSE"
+
+
+class Oper(StrEnum):
+    """Whether the queue can do it."""
+
+    UP = "UP"
+    SCRIPTERROR = "SCRIPTERROR"
+
+
+class Condition:
+    """See the head of this module; ``on_change`` is called when the queue may be able to do more."""
+
+    def __init__(
+        self, instance: Instance, queue: QueueInfo, hooks: Hooks, watcher: Watcher,
+        on_change: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.queue = queue
+        #: Why the oper state is not UP, in words.
+        self.problem = ""
+        self._instance = instance
+        self._hooks = hooks
+        self._watcher = watcher
+        self._on_change = on_change
+        self._admin = self._read_admin()
+        self._oper = Oper.UP
+        self._watched: list[int] = []
+        own = {instance.down_file(queue.name).name, instance.pause_file(queue.name).name}
+
+        def on_config(change: Change) -> None:
+            if change.name in own:
+                self.admin()
+
+        watcher.members(str(instance.config_dir), on_config)
+
+    def _read_admin(self) -> Admin:
+        return Admin(self._instance.admin_state(self.queue.name))
+
+    def admin(self) -> Admin:
+        """The admin state now; tells the hooks when it is another than last time."""
+        old, self._admin = self._admin, self._read_admin()
+        if old is not self._admin:
+            _log.info("queue %s is %s now, it was %s", self.queue.name, self._admin, old)
+            self._hooks.admin_state_changed(self.queue, old, self._admin)
+            self._on_change()
+        return self._admin
+
+    @property
+    def oper(self) -> Oper:
+        """The oper state."""
+        return self._oper
+
+    def shown(self) -> str:
+        """What people are shown: oper when it is not UP, else admin."""
+        return self._oper if self._oper is not Oper.UP else self.admin()
+
+    def check_script(self) -> str | None:
+        """The script's real path; None, and SCRIPTERROR, when it cannot be run."""
+        script = str(self.queue.config["script"])
+        try:
+            path = resolve_script(script, str(self._instance.directory))
+        except ScriptError as error:
+            self.script_failed(str(error))
+            return None
+        self._set_oper(Oper.UP, "")
+        return path
+
+    def script_failed(self, reason: str) -> None:
+        """The script cannot be run, for this reason, until one of its files changes."""
+        self._set_oper(Oper.SCRIPTERROR, reason)
+
+    def replaced(self, queue: QueueInfo) -> None:
+        """The configuration was loaded anew: the script may be another."""
+        self.queue = queue
+        if self._oper is not Oper.UP:
+            self._watch_script()
+        self.check_script()
+
+    def _set_oper(self, oper: Oper, reason: str) -> None:
+        if oper is not self._oper:
+            old, self._oper = self._oper, oper
+            level = logging.INFO if oper is Oper.UP else logging.ERROR
+            _log.log(level, "queue %s: %s %s", self.queue.name, oper, reason)
+            self._watch_script()
+            self._hooks.oper_state_changed(self.queue, old, oper, reason)
+            self._on_change()
+        self.problem = reason
+
+    def _watch_script(self) -> None:
+        for handle in self._watched:
+            self._watcher.forget(handle)
+        self._watched = []
+        if self._oper is Oper.UP:
+            return
+        for folder in _folders_on_the_way(
+            os.path.join(self._instance.directory, str(self.queue.config["script"]))
+        ):
+            try:
+                self._watched.append(self._watcher.entries(folder, self._on_script_change))
+            except OSError as error:
+                _log.warning("cannot watch %s: %s", folder, error)
+
+    def _on_script_change(self, change: Change) -> None:
+        del change
+        if self._oper is Oper.UP:
+            return
+        if self.check_script() is None:
+            self._watch_script()  # another part of the way may exist now
+
+
+def _folders_on_the_way(path: str) -> list[str]:
+    """The existing directories whose entries decide what ``path`` leads to, links followed."""
+    folders: dict[str, None] = {}
+    links = 0
+    pending = [part for part in path.split("/") if part]
+    at = "/"
+    while pending:
+        folders[at] = None
+        step = os.path.join(at, pending.pop(0))
+        if os.path.islink(step) and links < 40:  # noqa: PLR2004 - the kernel's own limit
+            links += 1
+            target = os.path.normpath(os.path.join(at, os.readlink(step)))
+            pending = [part for part in target.split("/") if part] + pending
+            at = "/"
+        elif os.path.isdir(step):
+            at = step
+        else:
+            break
+    return [folder for folder in folders if os.path.isdir(folder)]

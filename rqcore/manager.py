@@ -1,0 +1,330 @@
+"""rq-mgr: starts, watches, restarts, reloads and stops the queue processes and the services.
+
+It is not on the path of any message: a message is sent to its queue's own socket.  The manager's
+socket answers what concerns the instance (`rqcore.orders`).
+
+One instance has one manager: it holds the lock on ``config/queuemgr.pid`` for as long as it lives.
+A child that ends is started again, after a pause that doubles with every early end; one whose
+configuration is wrong stays down until the next reload.  When the manager is asked to stop, the
+queues let their scripts finish for the configured grace, end what is left, and leave; a second
+request skips the grace.  When the manager itself is killed, its children notice and end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic, time
+
+from rqcore import durable, recovery, unix
+from rqcore.child import EXIT_CONFIG, fork_child, queue_main, service_main
+from rqcore.config import InstanceConfig
+from rqcore.environment import login_environment
+from rqcore.errors import RqError, StartError
+from rqcore.hooks import Hooks
+from rqcore.hookspecs import InstanceInfo, QueueInfo, Service
+from rqcore.instance import Instance
+from rqcore.loop import Callback, Loop, Timer
+from rqcore.notify import notify
+from rqcore.server import Connection
+
+_log = logging.getLogger(__name__)
+_FIRST_PAUSE = 0.1
+_MAX_PAUSE = 30.0
+#: A child that lived so long is not held to have failed at its start.
+_SETTLED = 60.0
+#: How much longer than its own graces a child may take to stop before it is killed.
+_STOP_MARGIN = 10.0
+
+
+@dataclass
+class Child:
+    """A queue's process or a service, running or waiting to be started again."""
+
+    name: str
+    kind: str
+    main: Callable[..., int]
+    pid: int = 0
+    link: Connection | None = None
+    state: str = "starting"
+    problem: str = ""
+    restarts: int = 0
+    pause: float = _FIRST_PAUSE
+    began: float = 0.0
+    wanted: bool = True
+    timer: Timer | None = None
+    on_gone: list[Callback] = field(default_factory=list)
+
+
+class Manager:
+    """See the head of this module."""
+
+    def __init__(
+        self, loop: Loop, instance: Instance, settings: InstanceConfig, hooks: Hooks
+    ) -> None:
+        self.loop = loop
+        self.instance = instance
+        self.settings = settings
+        self.hooks = hooks
+        self.started_at = time()
+        self.children: dict[str, Child] = {}
+        self.stopping = False
+        self._ready = False
+        self._lock = self._take_lock()
+        self._login = self._take_login_environment()
+
+    def _take_lock(self) -> int:
+        path = self.instance.pid_file
+        try:
+            lock = durable.lock_file(path, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise StartError(
+                f"{path} cannot be written: {error.strerror}. RQ must run as the owner of "
+                f"{self.instance.directory}, on a file system that is not read-only"
+            ) from error
+        if lock is None:
+            raise StartError(
+                f"RQ already runs in {self.instance.directory} (pid {path.read_text().strip()}); "
+                "see it with: rq status"
+            )
+        return lock
+
+    def _take_login_environment(self) -> Mapping[str, str]:
+        environment, problem = login_environment()
+        if problem:
+            _log.warning("%s", problem)
+        return environment
+
+    @property
+    def info(self) -> InstanceInfo:
+        """The instance as hooks see it."""
+        settings = self.settings
+        return InstanceInfo(str(self.instance.directory), settings.base_url, settings.raw)
+
+    # Starting
+
+    def start(self) -> None:
+        """Start everything; the loop then runs until all has stopped."""
+        self._make_registered_queues()
+        self.hooks.daemon_started(self.info)
+        for service in self.hooks.register_services(self.info):
+            self._start_service(service)
+        for name in self.instance.queue_names():
+            self.start_queue(name)
+        self._check_ready()
+
+    def _make_registered_queues(self) -> None:
+        """The queues that plugins bring, as far as nobody made them already."""
+        for config in self.hooks.register_queues(self.info):
+            name = str(config["name"])
+            if not os.path.lexists(self.instance.queue_config_file(name)):
+                self.write_queue(name, config)
+
+    def write_queue(self, name: str, config: Mapping[str, object]) -> None:
+        """Make a queue's directory, durably."""
+        if not self.instance.queue_dir(name).exists():
+            durable.make_dir(self.instance.queue_dir(name))
+        data = json.dumps(dict(config), indent=2).encode() + b"\n"
+        durable.write_file(self.instance.queue_config_file(name), data)
+        self.hooks.queue_created(QueueInfo(name, str(self.instance.queue_dir(name)), config))
+
+    def start_queue(self, name: str) -> None:
+        """Start a queue's process."""
+        child = Child(name, "queue", lambda link: queue_main(
+            link, self.instance, name, self.hooks, self._login
+        ))  # fmt: skip
+        self.children[f"queue {name}"] = child
+        self._launch(child)
+
+    def _start_service(self, service: Service) -> None:
+        child = Child(service.name, "service", lambda link: service_main(
+            link, service, self.instance, self.settings
+        ))  # fmt: skip
+        self.children[f"service {service.name}"] = child
+        self._launch(child)
+
+    def _launch(self, child: Child) -> None:
+        child.timer = None
+        child.state, child.problem, child.began = "starting", "", monotonic()
+        title = f"rq-que {child.name}" if child.kind == "queue" else f"rq-{child.name}"
+        try:
+            child.pid, link = fork_child(title, child.main)
+        except OSError as error:  # out of processes, memory or descriptors
+            child.problem = f"cannot be started: {error.strerror}"
+            self._again_later(child)
+            return
+        child.link = Connection(
+            self.loop, link, lambda payload: self._on_word(child, payload), lambda: None
+        )
+        self.loop.on_exit(child.pid, lambda: self._on_exit(child))
+
+    def _on_word(self, child: Child, payload: bytes) -> None:
+        word = json.loads(payload)
+        child.problem = str(word.get("problem", ""))
+        if word.get("ready"):
+            child.state = "running"
+            self._check_ready()
+
+    def _check_ready(self) -> None:
+        if self._ready or any(child.state == "starting" for child in self.children.values()):
+            return
+        self._ready = True
+        running = sum(child.state == "running" for child in self.children.values())
+        _log.info("RQ is ready in %s: %d processes", self.instance.directory, running)
+        notify(READY="1", STATUS=f"{running} queues and services running", MAINPID=str(os.getpid()))
+
+    # Ending and beginning again
+
+    def _on_exit(self, child: Child) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        pid, child.pid = child.pid, 0
+        if child.link is not None:
+            child.link.close()
+        child.link = None
+        child.state = "stopped"
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        level = logging.INFO if code == 0 and not child.wanted else logging.ERROR
+        _log.log(level, "%s %s (pid %d) %s", child.kind, child.name, pid, how)
+        if child.kind == "queue":
+            self.hooks.queue_process_exited(child.name, code, child.restarts)
+        if not child.wanted or self.stopping:
+            self._gone(child, clean=code == 0)
+        elif code == EXIT_CONFIG:
+            child.state = "failed"
+            self._check_ready()
+        else:
+            child.problem = child.problem or how
+            self._again_later(child)
+
+    def _again_later(self, child: Child) -> None:
+        if monotonic() - child.began > _SETTLED:
+            child.pause = _FIRST_PAUSE
+        child.restarts += 1
+        child.state = "waiting"
+        _log.info("%s %s is started again in %g s", child.kind, child.name, child.pause)
+        child.timer = self.loop.after(child.pause, lambda: self._launch(child))
+        child.pause = min(_MAX_PAUSE, child.pause * 2)
+        self._check_ready()
+
+    def _gone(self, child: Child, *, clean: bool) -> None:
+        self.children.pop(f"{child.kind} {child.name}", None)
+        if child.kind == "queue" and not clean:
+            self._end_scripts(child.name)
+        for callback in child.on_gone:
+            callback()
+        if self.stopping and not self.children:
+            self.loop.stop()
+
+    def _end_scripts(self, name: str) -> None:
+        """A queue's process that was killed leaves scripts that nobody else would end."""
+        run = self.instance.queue_dir(name) / "run"
+        folders = [f"{run}/{msg_id}" for msg_id in durable.children(run)]
+        recovery.end_scripts(folders, self.settings.kill_grace)
+
+    def stop_child(self, child: Child, grace: float, then: Callback | None = None) -> None:
+        """Let a child stop within its grace, kill it when it does not; ``then`` when it is gone."""
+        child.wanted = False
+        if then is not None:
+            child.on_gone.append(then)
+        if child.timer is not None:
+            child.timer.cancel()
+        if not child.pid:
+            self._gone(child, clean=True)
+            return
+        if child.kind == "queue" and child.link is not None:
+            child.link.send({"stop": grace})
+        elif child.link is not None:
+            child.link.close()
+        pid, patience = child.pid, grace + self.settings.kill_grace + _STOP_MARGIN
+        self.loop.after(patience, lambda: self._kill(child, pid))
+
+    def _kill(self, child: Child, pid: int) -> None:
+        if child.pid == pid:
+            _log.error("%s %s does not stop; it is killed", child.kind, child.name)
+            os.kill(pid, signal.SIGKILL)
+
+    def stop(self, reason: str) -> None:
+        """Stop everything: with the configured grace at first, at once when asked again."""
+        grace = 0.0 if self.stopping else self.settings.stop_grace
+        if not self.stopping:
+            _log.info("RQ stops: %s", reason)
+            notify(STOPPING="1")
+            self.hooks.daemon_stopping(self.info, reason)
+        self.stopping = True
+        for child in list(self.children.values()):
+            self.stop_child(child, grace)
+        if not self.children:
+            self.loop.stop()
+
+    # Reloading
+
+    def reload(self) -> list[str]:
+        """Read all configuration anew; returns what was wrong with it, in words.
+
+        New queues start, removed ones stop, the others take their new configuration without
+        disturbing what runs.  A main config that is wrong leaves the old one in force.
+        """
+        notify(RELOADING="1", MONOTONIC_USEC=str(int(monotonic() * 1_000_000)))
+        problems = []
+        try:
+            self.settings, warnings = self.instance.load_config()
+            problems += [str(warning) for warning in warnings]
+            self.hooks.configure(self.info, self.settings.plugins)
+            self._login = self._take_login_environment()
+        except RqError as error:
+            problems.append(f"the old main configuration stays in force: {error}")
+        names = self.instance.queue_names()
+        for child in [c for c in self.children.values() if c.kind == "queue"]:
+            if child.name not in names:
+                self.stop_child(child, self.settings.stop_grace)
+            elif child.link is not None and child.state == "running":
+                child.link.send({"reload": dict(self._login)})
+            elif not child.pid:
+                self._start_now(child)
+        for name in names:
+            if f"queue {name}" not in self.children:
+                self.start_queue(name)
+        for problem in problems:
+            _log.warning("%s", problem)
+        notify(READY="1")
+        return problems
+
+    def _start_now(self, child: Child) -> None:
+        if child.timer is not None:
+            child.timer.cancel()
+        child.pause = _FIRST_PAUSE
+        self._launch(child)
+
+    def hangup(self) -> None:
+        """SIGHUP: reload; but when the terminal we were started in has gone away, stop."""
+        if self._had_terminal and not _has_terminal():
+            self.stop("the terminal was closed")
+        else:
+            self.reload()
+
+    _had_terminal = False
+
+    def run(self) -> None:
+        """Run until stopped."""
+        self._had_terminal = _has_terminal()
+        unix.name_process("rq-mgr")
+        self.loop.on_signal(signal.SIGTERM, lambda: self.stop("SIGTERM"))
+        self.loop.on_signal(signal.SIGINT, lambda: self.stop("interrupted"))
+        self.loop.on_signal(signal.SIGHUP, self.hangup)
+        self.start()
+        self.loop.run()
+        os.close(self._lock)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.tcgetpgrp(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return True

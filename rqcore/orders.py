@@ -1,0 +1,207 @@
+"""What can be asked of the manager by its socket: the contract's commands, and our client's own.
+
+Each command is a method ``do_NAME``; a queue is named as bare text after the command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from time import time
+from typing import Any
+
+from rqcore import __version__, durable
+from rqcore.config import ConfigError, decode_json, parse_queue
+from rqcore.errors import NotFoundError, RefusedError, RqError
+from rqcore.hookspecs import QueueInfo
+from rqcore.manager import Child, Manager
+from rqcore.message import queue_name_problem
+from rqcore.server import Request
+
+_log = logging.getLogger(__name__)
+LATER = object()
+_CREATED = ["success", "queue created - awesome"]
+
+
+class Orders:
+    """See the head of this module."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._instance = manager.instance
+
+    def handle(self, request: Request) -> None:
+        """Answer a request, now or later, exactly once."""
+        method = getattr(self, f"do_{request.command}", None)
+        if method is None or not request.command.isidentifier():
+            request.reply(["error"])
+            return
+        try:
+            answer = method(request)
+        except RqError as error:
+            answer = ["fail", str(error)]
+        except OSError as error:
+            answer = ["fail", f"cannot be done: {error}"]
+        except Exception as error:
+            _log.exception("the command %s failed", request.command)
+            answer = ["fail", f"{request.command}: {type(error).__name__}: {error}"]
+        if answer is not LATER:
+            request.reply(answer)
+
+    # About the instance
+
+    def do_ping(self, _: Request) -> Any:
+        return ["pong"]
+
+    def do_environment(self, _: Request) -> Any:
+        return [self._manager.settings.env]
+
+    def do_version(self, _: Request) -> Any:
+        return [__version__]
+
+    def do_uptime(self, _: Request) -> Any:
+        return [int(time() - self._manager.started_at)]
+
+    def do_queues(self, _: Request) -> Any:
+        return sorted(c.name for c in self._manager.children.values() if c.kind == "queue")
+
+    def do_describe(self, _: Request) -> Any:
+        """The instance and its processes, in one answer."""
+        manager = self._manager
+        return ["ok", {
+            "directory": str(self._instance.directory), "pid": os.getpid(),
+            "version": __version__, "env": manager.settings.env,
+            "base_url": manager.settings.base_url, "stopping": manager.stopping,
+            "uptime": int(time() - manager.started_at), "wakeups": manager.loop.wakeups,
+            "children": [
+                {"name": c.name, "kind": c.kind, "pid": c.pid, "state": c.state,
+                 "problem": c.problem, "restarts": c.restarts}
+                for c in manager.children.values()
+            ],
+        }]  # fmt: skip
+
+    def do_plugins(self, _: Request) -> Any:
+        return ["ok", self._manager.hooks.report()]
+
+    def do_reload(self, _: Request) -> Any:
+        return ["ok", self._manager.reload()]
+
+    def do_shutdown(self, _: Request) -> Any:
+        self._manager.loop.soon(lambda: self._manager.stop("asked to"))
+        return ["ok"]
+
+    # Making and removing queues
+
+    def do_create_queue(self, request: Request) -> Any:
+        config = request.fields()
+        name = config.get("name")
+        self._check_new(name)
+        self._check_config(str(name), config, "the new queue's config")
+        self._manager.write_queue(str(name), config)
+        self._manager.start_queue(str(name))
+        return _CREATED
+
+    def do_create_queue_link(self, request: Request) -> Any:
+        """A queue whose config is a file elsewhere; its name stands in that file."""
+        path = os.path.abspath(str(request.args))
+        try:
+            with open(path, "rb") as file:
+                raw, _ = decode_json(file.read(), path)
+        except OSError as error:
+            raise RefusedError(f"{path} cannot be read: {error.strerror}") from error
+        config = raw if isinstance(raw, dict) else {}
+        name = config.get("name")
+        self._check_new(name)
+        self._check_config(str(name), config, path)
+        folder = self._instance.queue_dir(str(name))
+        if not folder.exists():
+            durable.make_dir(folder)
+        durable.symlink(path, self._instance.queue_config_file(str(name)))
+        self._manager.hooks.queue_created(QueueInfo(str(name), str(folder), config))
+        self._manager.start_queue(str(name))
+        return _CREATED
+
+    def _check_new(self, name: object) -> None:
+        problem = queue_name_problem(name)
+        if problem is not None:
+            raise RefusedError(problem)
+        if os.path.lexists(self._instance.queue_config_file(str(name))):
+            raise RefusedError("already created")
+
+    def _check_config(self, name: str, config: dict[str, Any], file: str) -> None:
+        try:
+            parse_queue(config, file, name)
+        except ConfigError as error:
+            raise RefusedError(str(error)) from error
+        objections = self._manager.hooks.check_queue_config(name, config)
+        if objections:
+            raise RefusedError("; ".join(objections))
+
+    def do_delete_queue(self, request: Request) -> Any:
+        """The queue's directory stays, as ``NAME.deleted.INODE``, where an operator finds it."""
+        name = self._existing(request)
+        folder = self._instance.queue_dir(name)
+
+        def remove() -> None:
+            target = f"{folder}.deleted.{folder.stat().st_ino}"
+            try:
+                durable.move_dir(folder, target)
+            except OSError as error:
+                request.reply(["fail", f"{folder} cannot be renamed: {error.strerror}"])
+                return
+            for file in (self._instance.down_file(name), self._instance.pause_file(name)):
+                durable.remove_file(file)
+            self._manager.hooks.queue_deleted(name, target)
+            request.reply(["ok", name])
+
+        self._stop_then(name, remove)
+        return LATER
+
+    # Admin state
+
+    def do_up_queue(self, request: Request) -> Any:
+        name = self._existing(request)
+        durable.remove_file(self._instance.down_file(name))
+        return ["ok", name]
+
+    def do_down_queue(self, request: Request) -> Any:
+        name = self._existing(request)
+        durable.touch_file(self._instance.down_file(name))
+        return ["ok", name]
+
+    def do_pause_queue(self, request: Request) -> Any:
+        name = self._existing(request)
+        durable.touch_file(self._instance.pause_file(name))
+        return ["ok", name]
+
+    def do_resume_queue(self, request: Request) -> Any:
+        name = self._existing(request)
+        durable.remove_file(self._instance.pause_file(name))
+        return ["ok", name]
+
+    def do_restart_queue(self, request: Request) -> Any:
+        name = self._existing(request)
+
+        def start() -> None:
+            self._manager.start_queue(name)
+            request.reply(["ok", name])
+
+        self._stop_then(name, start)
+        return LATER
+
+    def _stop_then(self, name: str, then: Any) -> None:
+        child: Child | None = self._manager.children.get(f"queue {name}")
+        if child is None:
+            then()
+        else:
+            self._manager.stop_child(child, self._manager.settings.stop_grace, then)
+
+    def _existing(self, request: Request) -> str:
+        given = request.args
+        name = given.get("name") if isinstance(given, dict) else given
+        problem = queue_name_problem(name)
+        if problem is not None:
+            raise RefusedError(problem)
+        if not os.path.lexists(self._instance.queue_config_file(str(name))):
+            raise NotFoundError(f"no such queue: {name}")
+        return str(name)

@@ -1,0 +1,199 @@
+"""One running script, from its start to its verdict.
+
+A `Run` reads the script's pipe, keeps what it says, writes the answers, and calls its owner (the
+queue process) back: for each status text (ten a second at most, the last one always), for each
+``dup``, and once when the script has ended.
+
+What ends a run is the exit of the process, never the end of the pipe: a background child that still
+holds descriptor 3 delays nobody, and a script that closes it early goes on undisturbed.  What lies in
+the pipe at the exit is read first.  A ``dup`` that is still being made is waited for, since its
+attachments are taken from this message's directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections import deque
+from time import monotonic
+from typing import Protocol
+
+from rqcore import pipe
+from rqcore.loop import Loop, Timer
+from rqcore.message import Message
+from rqcore.script import Ended, ScriptProcess
+
+_log = logging.getLogger(__name__)
+_READ = 1 << 16
+#: The largest pipe that Linux gives an unprivileged process: no more can lie in it at the exit.
+_MAX_PIPE = 1 << 20
+_STATUS_EVERY = 0.1
+_MAX_ANSWERS = 1000
+
+
+class Owner(Protocol):
+    """Who a run reports to."""
+
+    def on_status(self, run: Run, text: str) -> None:
+        """The script said what it is doing."""
+
+    def on_dup(self, run: Run, dup: pipe.Dup) -> None:
+        """The script asks for a copy of its message elsewhere; answered by `Run.answer`."""
+
+    def on_ended(self, run: Run) -> None:
+        """The script has ended; `Run.ended` and `Run.conclusion` are final."""
+
+
+class Run:
+    """See the head of this module."""
+
+    def __init__(
+        self, loop: Loop, owner: Owner, message: Message, process: ScriptProcess
+    ) -> None:
+        self.message = message
+        self.process = process
+        self.conclusion = pipe.Conclusion()
+        self.ended: Ended | None = None
+        #: Why it is being ended by us ("" when it is not): "destroy" or "stop".
+        self.ending = ""
+        self.started = monotonic()
+        self.status = ""
+        #: How often the message could not leave ``run`` because the system was out of something.
+        self.retries = 0
+        self._loop = loop
+        self._owner = owner
+        self._decoder = pipe.PipeDecoder()
+        self._answers: deque[bytes] = deque()
+        self._pending_dups = 0
+        self._pipe_open = True
+        self._told = 0.0
+        self._status_timer: Timer | None = None
+        self._kill_timer: Timer | None = None
+        loop.reader(process.pipe, self._on_pipe)
+        loop.on_exit(process.pid, self._on_exit)
+
+    # Ending it
+
+    def end(self, why: str, grace: float) -> None:
+        """SIGTERM to the whole group, SIGKILL after ``grace`` seconds; again is harmless."""
+        if self.ended is not None:
+            return
+        self.ending = self.ending or why
+        self.process.send_signal(signal.SIGTERM)
+        # A stopped process takes no SIGTERM before it goes on.
+        self.process.send_signal(signal.SIGCONT)
+        if self._kill_timer is None:
+            self._kill_timer = self._loop.after(grace, self._kill)
+
+    def _kill(self) -> None:
+        if self.ended is None:
+            self.process.send_signal(signal.SIGKILL)
+
+    def _on_exit(self) -> None:
+        if self.ending:
+            # Not reaped yet, so the number is still its own: end what it left in its group.
+            self.process.send_signal(signal.SIGKILL)
+        self._drain()
+        self.ended = self.process.reap()
+        for timer in (self._status_timer, self._kill_timer):
+            if timer is not None:
+                timer.cancel()
+        self._close_pipe()
+        self._finish_when_settled()
+
+    def _finish_when_settled(self) -> None:
+        if self.ended is None or self._pending_dups:
+            return
+        self._loop.forget_writer(self.process.answer)
+        self.process.close()
+        self._owner.on_ended(self)
+
+    # What it says
+
+    def _on_pipe(self) -> None:
+        try:
+            data = os.read(self.process.pipe, _READ)
+        except BlockingIOError:
+            return
+        if data:
+            self._take(self._decoder.feed(data))
+        else:
+            self._close_pipe()
+
+    def _drain(self) -> None:
+        taken = 0
+        with contextlib.suppress(BlockingIOError):
+            while self._pipe_open and taken < _MAX_PIPE:
+                data = os.read(self.process.pipe, _READ)
+                if not data:
+                    break
+                taken += len(data)
+                self._take(self._decoder.feed(data))
+
+    def _close_pipe(self) -> None:
+        if self._pipe_open:
+            self._pipe_open = False
+            self._loop.forget_reader(self.process.pipe)
+            self._take(self._decoder.close())
+
+    def _take(self, events: list[pipe.Event]) -> None:
+        for event in events:
+            self.conclusion.observe(event)
+            match event:
+                case pipe.Status(text=text) | pipe.Verdict(text=text):
+                    self._note_status(text)
+                case pipe.Dup():
+                    self._pending_dups += 1
+                    self._owner.on_dup(self, event)
+                case pipe.Garbage(line=line, reason=reason, answer=awaited):
+                    _log.warning("%s: on its pipe: %s: %.200r", self.message.msg_id, reason, line)
+                    if awaited:
+                        self._pending_dups += 1
+                        self.answer(pipe.answer_fail(reason))
+                case pipe.Unfinished(text=text):
+                    _log.warning(
+                        "%s: its last line on the pipe has no end and does not count: %.200r",
+                        self.message.msg_id, text,
+                    )  # fmt: skip
+
+    def _note_status(self, text: str) -> None:
+        self.status = text
+        if self._status_timer is None:
+            wait = self._told + _STATUS_EVERY - monotonic()
+            if wait <= 0:
+                self._tell_status()
+            else:
+                self._status_timer = self._loop.after(wait, self._tell_status)
+
+    def _tell_status(self) -> None:
+        self._status_timer = None
+        self._told = monotonic()
+        self._owner.on_status(self, self.status)
+
+    # What it is told
+
+    def answer(self, line: bytes) -> None:
+        """The answer to its oldest open ``dup``."""
+        self._pending_dups -= 1
+        if self.ended is None and len(self._answers) < _MAX_ANSWERS:
+            self._answers.append(line)
+            self._write_answers()
+        self._finish_when_settled()
+
+    def _write_answers(self) -> None:
+        try:
+            while self._answers:
+                sent = os.write(self.process.answer, self._answers[0])
+                if sent == len(self._answers[0]):
+                    self._answers.popleft()
+                else:
+                    self._answers[0] = self._answers[0][sent:]
+        except BlockingIOError:
+            self._loop.writer(self.process.answer, self._write_answers)
+            return
+        except BrokenPipeError:
+            _log.info("%s: nobody reads the answers on descriptor 4", self.message.msg_id)
+            self._answers.clear()
+        self._loop.forget_writer(self.process.answer)

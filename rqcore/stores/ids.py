@@ -1,0 +1,121 @@
+"""Ids in order: what a store needs to list newest first without reading everything.
+
+`SortedIds` keeps the ids of one flat state in memory.  `HashedIds` finds its way
+through the directories ``YYYYMMDD/HH/MM`` of the finished states, which are never held in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from rqcore.durable import children
+from rqcore.message import is_msg_id
+
+
+class SortedIds:
+    """The sorted ids of one flat state."""
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._ids = sorted(ids)
+
+    def __contains__(self, msg_id: str) -> bool:
+        at = bisect_left(self._ids, msg_id)
+        return at < len(self._ids) and self._ids[at] == msg_id
+
+    def add(self, msg_id: str) -> bool:
+        """One more; False when it is there already."""
+        ids = self._ids
+        if not ids or ids[-1] < msg_id:
+            ids.append(msg_id)
+            return True
+        at = bisect_left(ids, msg_id)
+        if ids[at] == msg_id:
+            return False
+        ids.insert(at, msg_id)
+        return True
+
+    def discard(self, msg_id: str) -> bool:
+        """One less; False when it is not there."""
+        ids = self._ids
+        at = bisect_left(ids, msg_id)
+        if at < len(ids) and ids[at] == msg_id:
+            del ids[at]
+            return True
+        return False
+
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._ids)
+
+    def newest(self, limit: int, before: str) -> list[str]:
+        """At most ``limit`` ids before ``before`` ("" for no bound), newest first."""
+        end = bisect_left(self._ids, before) if before else len(self._ids)
+        return self._ids[max(0, end - limit) : end][::-1]
+
+
+def hashed_path(root: str, msg_id: str) -> str:
+    """Where a finished message lies under ``root``: by its own timestamp."""
+    return f"{root}/{msg_id[:8]}/{msg_id[9:11]}/{msg_id[11:13]}/{msg_id}"
+
+
+class HashedIds:
+    """The ids under ``root/YYYYMMDD/HH/MM``."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def newest(self, limit: int, before: str) -> list[str]:
+        """At most ``limit`` ids before ``before`` ("" for no bound), newest first."""
+        found: list[str] = []
+        for bucket in self._buckets(before[:8], before[9:11], before[11:13]):
+            ids = [name for name in children(bucket) if is_msg_id(name)]
+            ids.sort(reverse=True)
+            for msg_id in ids:
+                if not before or msg_id < before:
+                    found.append(msg_id)
+                    if len(found) == limit:
+                        return found
+        return found
+
+    def all(self) -> Iterator[str]:
+        """All of them, newest minute first."""
+        for bucket in self._buckets("", "", ""):
+            yield from filter(is_msg_id, children(bucket))
+
+    def count(self, *, trust_links: bool) -> int:
+        """How many there are.
+
+        Where a directory's link count tells the number of its subdirectories, one look at each
+        minute is enough; elsewhere the entries are counted.
+        """
+        total = 0
+        for bucket in self._buckets("", "", ""):
+            links = os.stat(bucket).st_nlink if trust_links else 1
+            # 1 means that the file system gave up counting (ext4 does so past 65000).
+            total += links - 2 if links > 1 else sum(map(is_msg_id, children(bucket)))
+        return total
+
+    def _buckets(self, day: str, hour: str, minute: str) -> Iterator[str]:
+        """The minutes' directories up to the given one, newest first."""
+        for d in _descending(self._root, 8):
+            if day and d > day:
+                continue
+            for h in _descending(f"{self._root}/{d}", 2):
+                if day and d == day and h > hour:
+                    continue
+                for m in _descending(f"{self._root}/{d}/{h}", 2):
+                    if not (day and d == day and h == hour and m > minute):
+                        yield f"{self._root}/{d}/{h}/{m}"
+
+
+def _descending(path: str, length: int) -> list[str]:
+    return sorted((n for n in children(path) if len(n) == length and n.isdigit()), reverse=True)
+
+
+def links_count_subdirectories(path: str) -> bool:
+    """Does this file system count a directory's subdirectories in its link count?"""
+    with os.scandir(path) as entries:
+        subdirectories = sum(entry.is_dir(follow_symlinks=False) for entry in entries)
+    return os.stat(path).st_nlink == subdirectories + 2
