@@ -4,8 +4,10 @@ Admin: an existing ``config/NAME.down`` means DOWN, an existing ``config/NAME.pa
 is UP.  The files are the truth and are looked at whenever it matters, so a change by hand counts from
 the very next request; a watch on ``config/`` tells of it at once, so that a resumed queue starts work.
 
-Oper: SCRIPTERROR while the script is missing or not executable.  While it is, the directories on the
-way to the script are watched, links included, and it comes back to UP by itself.
+Oper: SCRIPTERROR while the script is missing or cannot be executed.  While it is, the directories on
+the way to the script are watched, links included, and those on the way to the interpreter that its
+first line names; it comes back to UP by itself.  A script that looked right and could not be executed
+all the same is not tried again before one of these files is another.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class Condition:
         self._admin = self._read_admin()
         self._oper = Oper.UP
         self._watched: list[int] = []
+        self._refused: object = None
         own = {instance.down_file(queue.name).name, instance.pause_file(queue.name).name}
 
         def on_config(change: Change) -> None:
@@ -87,22 +90,31 @@ class Condition:
 
     def check_script(self) -> str | None:
         """The script's real path; None, and SCRIPTERROR, when it cannot be run."""
-        script = str(self.queue.config["script"])
         try:
-            path = resolve_script(script, str(self._instance.directory))
+            path = resolve_script(self._script, str(self._instance.directory))
         except ScriptError as error:
-            self.script_failed(str(error))
+            self._set_oper(Oper.SCRIPTERROR, str(error))
             return None
+        if self._refused is not None:
+            if self._refused == _looks(path):
+                return None
+            self._refused = None
         self._set_oper(Oper.UP, "")
         return path
 
-    def script_failed(self, reason: str) -> None:
-        """The script cannot be run, for this reason, until one of its files changes."""
+    def script_failed(self, path: str, reason: str) -> None:
+        """The system could not execute it: wait until it, or its interpreter, is another."""
+        self._refused = _looks(path)
         self._set_oper(Oper.SCRIPTERROR, reason)
+
+    @property
+    def _script(self) -> str:
+        return str(self.queue.config["script"])
 
     def replaced(self, queue: QueueInfo) -> None:
         """The configuration was loaded anew: the script may be another."""
         self.queue = queue
+        self._refused = None
         if self._oper is not Oper.UP:
             self._watch_script()
         self.check_script()
@@ -123,9 +135,10 @@ class Condition:
         self._watched = []
         if self._oper is Oper.UP:
             return
-        for folder in _folders_on_the_way(
-            os.path.join(self._instance.directory, str(self.queue.config["script"]))
-        ):
+        script = os.path.join(self._instance.directory, self._script)
+        interpreter = _interpreter(script)
+        folders = _folders_on_the_way(script) + _folders_on_the_way(interpreter)
+        for folder in dict.fromkeys(folders):
             try:
                 self._watched.append(self._watcher.entries(folder, self._on_script_change))
             except OSError as error:
@@ -137,6 +150,30 @@ class Condition:
             return
         if self.check_script() is None:
             self._watch_script()  # another part of the way may exist now
+
+
+def _interpreter(path: str) -> str:
+    """What the script's first line names after ``#!``; "" when it has none or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return ""
+    words = line[2:].split() if line.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else ""
+
+
+def _looks(path: str) -> object:
+    """What tells whether a script that could not be executed has changed since."""
+
+    def look(file: str) -> object:
+        try:
+            info = os.stat(file)
+        except OSError:
+            return None
+        return info.st_ino, info.st_mode, info.st_mtime_ns, info.st_ctime_ns
+
+    return path, look(path), look(_interpreter(path))
 
 
 def _folders_on_the_way(path: str) -> list[str]:

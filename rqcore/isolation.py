@@ -96,7 +96,7 @@ class Plugin:
     def stop(self, status: PluginStatus, error: str) -> None:
         """Note why this plugin is not called any more, and log it."""
         self.status, self.error = status, error
-        log.error("%s is %s: %s", self, status, error)
+        log.error("%s is %s: %s", self, "not used" if status == "failed" else status, error)
 
     def info(self) -> PluginInfo:
         """The plugin as people see it."""

@@ -99,7 +99,9 @@ class PluginRegistry(IsolatedCalls):
         for plugin, candidate in found:
             self._guarded(plugin, self._load, candidate)
         new = [plugin for plugin, _ in found if plugin.status == "ok"]
-        bringers = [plugin for plugin in new if self._brings_hooks(plugin)]
+        bringers: list[Plugin] = []
+        for plugin in new:
+            self._guarded(plugin, self._see_if_it_brings_hooks, bringers)
         for plugin in bringers:
             self._guarded(plugin, self._enter)
             self._guarded(plugin, self._add_hookspecs)
@@ -145,8 +147,10 @@ class PluginRegistry(IsolatedCalls):
         plugin.module = module
         plugin.version = plugin.version or str(getattr(module, "__version__", ""))
 
-    def _brings_hooks(self, plugin: Plugin) -> bool:
-        return self._manager.parse_hookimpl_opts(plugin.module, "rq_add_hookspecs") is not None
+    def _see_if_it_brings_hooks(self, plugin: Plugin, bringers: list[Plugin]) -> None:
+        name = "rq_add_hookspecs"
+        if name in dir(plugin.module) and self._manager.parse_hookimpl_opts(plugin.module, name):
+            bringers.append(plugin)
 
     def _enter(self, plugin: Plugin) -> None:
         try:

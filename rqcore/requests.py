@@ -123,11 +123,11 @@ class Requests:
         return ["ok", {
             "name": queue.name, "status": queue.condition.shown(),
             "admin": queue.condition.admin(), "oper": queue.condition.oper,
-            "problem": queue.condition.problem or queue.pause_reason, "pid": os.getpid(),
+            "problem": queue.condition.problem or queue.work.pause_reason, "pid": os.getpid(),
             "uptime": int(time() - queue.started_at), "counts": self.do_num_messages(request),
             "workers": queue.config.num_workers, "script": queue.config.script,
             "running": [self._running(run.message, run.process.pid, run.status)
-                        for run in queue.runs.values()],
+                        for run in queue.work.runs.values()],
             "next_wake": queue.next_wake(), "wakeups": queue.loop.wakeups,
         }]  # fmt: skip
 
@@ -399,7 +399,7 @@ class Requests:
 
     def do_destroy_message(self, request: Request) -> Any:
         msg_id, state = self._found(request)
-        run = self._queue.runs.get(msg_id)
+        run = self._queue.work.runs.get(msg_id)
         if run is None:
             raise RefusedError(f"message is in {state}, nothing runs; delete it instead")
         run.end("destroy", self._queue.settings.kill_grace)

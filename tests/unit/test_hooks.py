@@ -363,7 +363,7 @@ def test_hook_collect_environment() -> None:
 
     assert collect() == {}
     assert collect({"A": "1"}, None, {"B": "2", "A": "1"}) == {"A": "1", "B": "2"}
-    with pytest.raises(PluginFailedError, match="plugins a and b give different values to .* A"):
+    with pytest.raises(PluginFailedError, match=r"plugins a and b give different values to .* A"):
         collect({"A": "1"}, {"A": "2"})
 
 
@@ -524,11 +524,14 @@ def test_hook_plugin_quarantined(caplog: pytest.LogCaptureFixture) -> None:
     def fail(status: str) -> None:
         raise RuntimeError(f"broken {status}")
 
+    def note(status: str) -> None:
+        done.append(status)
+
     def listen(plugin_name: str, hook_name: str, error: str) -> None:
         told.append((plugin_name, hook_name, error.partition(" (")[0]))
 
     hooks = hooks_of(
-        healthy=plugin(rq_message_done=lambda status: done.append(status)),
+        healthy=plugin(rq_message_done=note),
         broken=plugin(rq_message_done=fail, rq_message_err=fail),
         listener=plugin(rq_plugin_quarantined=listen),
     )
@@ -645,8 +648,11 @@ def test_tracing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         def __repr__(self) -> str:
             raise ValueError("no")
 
+    def answer() -> Rude:
+        return Rude()
+
     hooks = voting("rq_check_message", Reject("why"))
-    hooks.register(plugin(rq_message_done=lambda: Rude()), "rude")
+    hooks.register(plugin(rq_message_done=answer), "rude")
     hooks.check_message(MESSAGE, QUEUE)
     hooks.message_done(MESSAGE, QUEUE, "")
     first, second = capsys.readouterr().err.splitlines()
@@ -669,7 +675,10 @@ def test_tracing_survives_whoever_watched(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_coroutine_is_a_failure_not_a_success() -> None:
     async def later() -> None: ...
 
-    hooks = hooks_of(a=plugin(rq_message_done=lambda: later()))
+    def answer() -> object:
+        return later()
+
+    hooks = hooks_of(a=plugin(rq_message_done=answer))
     hooks.message_done(MESSAGE, QUEUE, "")
     assert hooks.stats()[0].errors == 1
 
@@ -735,8 +744,7 @@ def test_every_hook_has_a_typed_method_with_its_arguments() -> None:
 
 
 def test_a_hook_that_nobody_implements_costs_next_to_nothing() -> None:
-    if sys.gettrace() is not None:
-        pytest.skip("tracing costs more than what is measured")
+    limit = 1e-6 if sys.gettrace() is None else 1e-5  # a measured line costs more than itself
     hooks = Hooks()
     number = 20_000
     for call in (
@@ -746,7 +754,7 @@ def test_a_hook_that_nobody_implements_costs_next_to_nothing() -> None:
         lambda: hooks.collect_environment(MESSAGE, QUEUE),
         lambda: hooks.message_moved(MESSAGE, QUEUE, State.QUE, State.RUN, Step.START),
     ):
-        assert min(timeit.repeat(call, number=number, repeat=10)) / number < 1e-6
+        assert min(timeit.repeat(call, number=number, repeat=10)) / number < limit
 
 
 def test_nothing_is_logged_when_nothing_is_wrong(caplog: pytest.LogCaptureFixture) -> None:

@@ -222,7 +222,7 @@ TestAgainstModel = AgainstModel.TestCase
 TestAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
-def test_equal_dues_start_as_they_were_made():
+def test_equal_dues_start_as_they_were_made() -> None:
     schedule = Schedule(3)
     filled(schedule, entry(2, 5), entry(1, 5), entry(3, 4))
     order = []
@@ -234,7 +234,7 @@ def test_equal_dues_start_as_they_were_made():
     assert order == ["3", "1", "2"]
 
 
-def test_a_full_queue_waits_for_an_event_not_for_a_time():
+def test_a_full_queue_waits_for_an_event_not_for_a_time() -> None:
     schedule = Schedule(1)
     first, _ = filled(schedule, entry(1), entry(2))
     schedule.start(first)
@@ -242,7 +242,7 @@ def test_a_full_queue_waits_for_an_event_not_for_a_time():
     assert schedule.next_wake(9) is None
 
 
-def test_what_is_blocked_or_held_for_good_waits_for_an_event():
+def test_what_is_blocked_or_held_for_good_waits_for_an_event() -> None:
     schedule = Schedule(5, blocking=(1,))
     first, _, third = filled(schedule, entry(1, 0, "a"), entry(2, 0, "a"), entry(3, 0, "b"))
     schedule.start(first)
@@ -252,7 +252,7 @@ def test_what_is_blocked_or_held_for_good_waits_for_an_event():
     assert schedule.next_wake(1) == 1
 
 
-def test_the_end_of_a_hold_of_a_blocked_message_wakes_nobody():
+def test_the_end_of_a_hold_of_a_blocked_message_wakes_nobody() -> None:
     schedule = Schedule(5, blocking=(1,))
     first, second = filled(schedule, entry(1, 0, "a"), entry(2, 0, "a"))
     schedule.start(first)
@@ -262,7 +262,7 @@ def test_the_end_of_a_hold_of_a_blocked_message_wakes_nobody():
     assert schedule.next_wake(1) == 7
 
 
-def test_a_hold_that_is_over_stays_over_when_the_clock_steps_back():
+def test_a_hold_that_is_over_stays_over_when_the_clock_steps_back() -> None:
     schedule = Schedule(1)
     (only,) = filled(schedule, entry(1))
     schedule.hold(only, 100)
@@ -271,7 +271,7 @@ def test_a_hold_that_is_over_stays_over_when_the_clock_steps_back():
     assert schedule.candidate(50) == only
 
 
-def test_a_clock_that_steps_back_offers_nothing_before_its_due():
+def test_a_clock_that_steps_back_offers_nothing_before_its_due() -> None:
     schedule = Schedule(1)
     (only,) = filled(schedule, entry(1, 100))
     assert schedule.candidate(100) == only
@@ -279,7 +279,7 @@ def test_a_clock_that_steps_back_offers_nothing_before_its_due():
     assert schedule.next_wake(99) == 100
 
 
-def test_dups_are_taken_whether_due_or_not_and_come_back_as_they_were():
+def test_dups_are_taken_whether_due_or_not_and_come_back_as_they_were() -> None:
     schedule = Schedule(5, coalesce=(1,))
     main, later, held, front = filled(
         schedule, entry(1, 0, "a"), entry(2, 500, "a"), entry(3, 0, "a"), entry(4, 900, "a")
@@ -297,7 +297,7 @@ def test_dups_are_taken_whether_due_or_not_and_come_back_as_they_were():
     assert schedule.next_wake(10) == 500
 
 
-def test_a_dup_can_be_deleted_and_not_be_run_or_started():
+def test_a_dup_can_be_deleted_and_not_be_run_or_started() -> None:
     schedule = Schedule(5, coalesce=(1,))
     main, dup = filled(schedule, entry(1, 0, "a"), entry(2, 0, "a"))
     schedule.start(main)
@@ -309,7 +309,7 @@ def test_a_dup_can_be_deleted_and_not_be_run_or_started():
     assert schedule.finished(main, absorbed=True) == ()
 
 
-def test_misuse_is_refused():
+def test_misuse_is_refused() -> None:
     schedule = Schedule(2)
     queued, running = filled(schedule, entry(1), entry(2))
     schedule.start(running)
@@ -329,7 +329,7 @@ def test_misuse_is_refused():
         schedule.hold(queued, math.nan)
 
 
-def test_a_schedule_has_no_length_to_be_mistaken_for_a_truth_value():
+def test_a_schedule_has_no_length_to_be_mistaken_for_a_truth_value() -> None:
     assert not hasattr(Schedule, "__len__")
     assert not hasattr(Schedule, "__bool__")
 
@@ -411,15 +411,15 @@ def steps_per_message(shape: str, backlog: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_work_per_message_does_not_grow_with_the_backlog(shape: str):
-    few_calls, few_comparisons = steps_per_message(shape, 100)
+def test_the_work_per_message_does_not_grow_with_the_backlog(shape: str) -> None:
+    few_calls, few_comparisons = steps_per_message(shape, 400)
     many_calls, many_comparisons = steps_per_message(shape, 20_000)
     assert many_calls <= few_calls * 1.25 + 5
-    # A heap of 20 000 is 8 levels deeper than one of 100; a round moves a handful of items.
-    assert many_comparisons <= few_comparisons + 8 * 10
+    # A heap of 20 000 is 6 levels deeper than one of 400; a round moves a handful of items.
+    assert 0 < many_comparisons <= few_comparisons + 6 * 10
 
 
-def test_stale_items_do_not_pile_up():
+def test_stale_items_do_not_pile_up() -> None:
     schedule = Schedule(1, blocking=(1,))
     (stays,) = filled(schedule, entry(0, 0, "a"))
     for i in range(1, 5000):
@@ -432,7 +432,7 @@ def test_stale_items_do_not_pile_up():
     assert schedule._held.size < 200
 
 
-def test_a_backlog_is_kept_in_little_memory():
+def test_a_backlog_is_kept_in_little_memory() -> None:
     import tracemalloc
 
     entries = [entry(i, float(i), "a") for i in range(20_000)]

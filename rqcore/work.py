@@ -1,0 +1,278 @@
+"""The life of a run: a queued message is started, reports, ends, and goes where its verdict says.
+
+    start     que -> run, the script is spawned                                  (`start`)
+    report    its lines become status text and copies                            (`on_status`, `on_dup`)
+    end       its exit becomes a verdict: run -> done, err, relayed or que       (`on_ended`)
+
+What fails costs as little as possible, and never a message.  A script that cannot be run makes the
+queue SCRIPTERROR; a system that is out of something (processes, memory, descriptors, disk) is asked
+again after a growing pause; the message stays where it is meanwhile.  One that has ended but cannot
+leave ``run`` keeps its place there: after a crash it would run again.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from time import time
+from typing import TYPE_CHECKING
+
+from rqcore import pipe, recovery
+from rqcore.copies import copy_elsewhere
+from rqcore.durable import make_private_dir
+from rqcore.environment import script_environment
+from rqcore.errors import NotFoundError
+from rqcore.hooks import PluginFailedError
+from rqcore.hookspecs import Delay, Hold
+from rqcore.lifecycle import State, Step
+from rqcore.message import Message
+from rqcore.pipe import Outcome
+from rqcore.run import Run
+from rqcore.script import ScriptError, ScriptProcess, command_line, signal_name, start_script
+
+if TYPE_CHECKING:
+    from rqcore.queue import QueueProcess
+
+_log = logging.getLogger(__name__)
+_GOOD = (State.DONE, State.RELAYED)
+_PLUGIN_PAUSE = 10.0
+_MAX_PAUSE = 30.0
+
+
+class Work:
+    """See the head of this module."""
+
+    def __init__(self, queue: QueueProcess, login: Mapping[str, str]) -> None:
+        self.runs: dict[str, Run] = {}
+        #: The login environment that scripts get.
+        self.login = login
+        #: Why nothing is started for a moment, "" when it is.
+        self.pause_reason = ""
+        self._queue = queue
+        self._pause = 0.0
+
+    # Starting
+
+    def start(self, msg_id: str) -> bool:
+        """Start one message; False when no other should be tried now."""
+        queue = self._queue
+        script = queue.condition.check_script()
+        if script is None:
+            return False
+        queued = queue.load(msg_id, State.QUE)
+        if queued is None:
+            queue.schedule.discard(msg_id)
+            return True
+        vote = queue.hooks.check_start(queued, queue.info)
+        if vote is not None:
+            self._hold(queued, vote)
+            return True
+        try:
+            extra = queue.hooks.collect_environment(queued, queue.info)
+        except PluginFailedError as error:
+            self._hold(queued, Hold(str(error), _PLUGIN_PAUSE))
+            return True
+        dups = tuple(map(queue.full_id, queue.schedule.start(msg_id)))
+        message = replace(queued, dups=dups)
+        try:
+            queue.spool.move(
+                message, Step.START, State.QUE, State.RUN, rewrite=dups != queued.dups
+            )
+        except NotFoundError:
+            queue.schedule.finished(msg_id, absorbed=False)
+            return True
+        except OSError as error:
+            self._back_in_schedule(message)
+            self._pause_after(error, f"{msg_id} cannot be started")
+            return False
+        queue.hooks.message_starting(message, queue.info)
+        return self._spawn(message, script, extra)
+
+    def _hold(self, message: Message, vote: Hold | Delay) -> None:
+        until = vote.until if isinstance(vote, Delay) else time() + vote.seconds
+        _log.info("%s waits: %s", message.msg_id, vote.reason)
+        self._queue.schedule.hold(message.msg_id, until)
+
+    def _spawn(self, message: Message, script: str, extra: Mapping[str, str]) -> bool:
+        queue = self._queue
+        folder = queue.store.directory(message.msg_id, State.RUN)
+        try:
+            make_private_dir(f"{folder}/job")
+            environment = script_environment(
+                message, folder, script, queue.settings, queue.config, self.login
+            )
+            environment.update(extra)
+            command = command_line(script, queue.config.exec_prefix)
+            process = start_script(command, environment, f"{folder}/job")
+        except ScriptError as error:
+            self._unstart(message)
+            queue.condition.script_failed(script, str(error))
+            return False
+        except OSError as error:
+            if error.errno == errno.E2BIG:
+                self._too_big(message)
+                return True
+            self._unstart(message)
+            self._pause_after(error, f"the script for {message.msg_id} cannot be started")
+            return False
+        self._pause = 0.0
+        self._started(message, folder, process)
+        return True
+
+    def _started(self, message: Message, folder: str, process: ScriptProcess) -> None:
+        queue = self._queue
+        try:
+            recovery.write_pid_file(folder, process.pid)
+        except OSError as error:  # a full disk: recovery then goes by the environment
+            _log.warning("%s: no pid file: %s", message.msg_id, error)
+        self.runs[message.msg_id] = Run(queue.loop, self, message, process)
+        queue.followers.on_started(message)
+        queue.spool.fact(lambda: queue.hooks.message_started(message, queue.info, process.pid))
+
+    def _too_big(self, message: Message) -> None:
+        """No other try would help: it is this message that the system cannot start a process with."""
+        status = "the params and env_vars together are more than the system lets a process have"
+        queue = self._queue
+        queue.schedule.finished(message.msg_id, absorbed=False)
+        queue.spool.move(message, Step.FINISH, State.RUN, State.ERR, status=status)
+        queue.spool.fact(lambda: queue.hooks.message_err(message, queue.info, status))
+
+    def _unstart(self, message: Message) -> None:
+        """It could not be started after all: back to where it was."""
+        self._queue.spool.move(message, Step.UNSTART, State.RUN, State.QUE)
+        self._back_in_schedule(message)
+
+    def _back_in_schedule(self, message: Message) -> None:
+        self._queue.schedule.finished(message.msg_id, absorbed=False)
+        self._queue.enqueue(message)
+
+    def _pause_after(self, error: OSError, what: str) -> None:
+        """The system is out of something: try again after a growing pause."""
+        self._pause = min(_MAX_PAUSE, self._pause * 2 or 0.5)
+        self.pause_reason = f"{what}: {error}; next try in {self._pause:g} s"
+        _log.error("%s", self.pause_reason)  # noqa: TRY400
+        self._queue.loop.after(self._pause, self._resume)
+
+    def _resume(self) -> None:
+        self.pause_reason = ""
+        self._queue.look()
+
+    # Reporting
+
+    def on_status(self, run: Run, text: str) -> None:
+        """The script said what it is doing."""
+        queue = self._queue
+        try:
+            queue.store.set_status(run.message.msg_id, text)
+        except (OSError, NotFoundError) as error:
+            _log.warning("%s: its status cannot be noted: %s", run.message.msg_id, error)
+        queue.hooks.message_status(run.message, queue.info, text)
+        queue.followers.on_status(run.message, text)
+
+    def on_dup(self, run: Run, dup: pipe.Dup) -> None:
+        """The script asks for a copy of its message elsewhere."""
+        copy_elsewhere(self._queue, run, dup)
+
+    # Ending
+
+    def on_ended(self, run: Run) -> None:
+        """The script has ended: its verdict, and where the message goes."""
+        queue, message, ended = self._queue, run.message, run.ended
+        assert ended is not None
+        if run.ending == "stop" and ended.signal is not None:
+            self._settle(run, lambda: self._back_to_que(run))
+            return
+        outcome = run.conclusion.conclude(
+            ended.exit_status, ended.signal, message.count, message.max_count
+        )
+        if run.ending == "destroy" and not (ended.exit_status == 0 and outcome.state in _GOOD):
+            by = f" by {signal_name(ended.signal)}" if ended.signal else ""
+            outcome = replace(outcome, state=State.ERR, status=f"DESTROYED - ended{by} on request")
+        queue.hooks.message_finishing(message, queue.info, outcome)
+        if outcome.state is State.QUE:
+            self._settle(run, lambda: self._resend(run, outcome))
+        else:
+            self._settle(run, lambda: self._finish(run, outcome))
+
+    def _settle(self, run: Run, act: Callable[[], None]) -> None:
+        """Move the message on; when the system cannot now, try again until it can."""
+        try:
+            act()
+        except NotFoundError:
+            _log.error("%s was taken away while it ran", run.message.msg_id)  # noqa: TRY400
+            self._released(run, absorbed=False)
+        except OSError as error:
+            run.retries += 1
+            pause = min(_MAX_PAUSE, 0.25 * 2**run.retries)
+            _log.error(  # noqa: TRY400
+                "%s has ended but cannot leave run: %s; next try in %g s",
+                run.message.msg_id, error, pause,
+            )  # fmt: skip
+            self._queue.loop.after(pause, lambda: self._settle(run, act))
+
+    def _released(self, run: Run, *, absorbed: bool) -> None:
+        del self.runs[run.message.msg_id]
+        self._queue.schedule.finished(run.message.msg_id, absorbed=absorbed)
+        self._queue.run_ended()
+
+    def _back_to_que(self, run: Run) -> None:
+        self._queue.spool.move(
+            run.message, Step.UNSTART, State.RUN, State.QUE, status="stopped; runs again"
+        )
+        self._released(run, absorbed=False)
+        self._queue.enqueue(run.message)
+
+    def _resend(self, run: Run, outcome: Outcome) -> None:
+        queue = self._queue
+        message = replace(run.message, count=outcome.count, due=_due_in(outcome.delay), dups=())
+        queue.spool.move(
+            message, Step.RESEND, State.RUN, State.QUE, status=outcome.status, rewrite=True
+        )
+        self._released(run, absorbed=False)
+
+        def tell() -> None:
+            queue.hooks.message_resend(message, queue.info, outcome.delay, outcome.status)
+            queue.queued(message, Step.RESEND)
+
+        queue.spool.fact(tell)
+
+    def _finish(self, run: Run, outcome: Outcome) -> None:
+        queue, message, state = self._queue, run.message, outcome.state
+        absorbed = state in _GOOD
+        if absorbed:
+            # The duplicates first: after a crash in between, the message runs again, they do not.
+            for msg_id in queue.schedule.dups_of(message.msg_id):
+                self._absorb(msg_id, message, state)
+        queue.spool.move(message, Step.FINISH, State.RUN, state, status=outcome.status)
+        self._released(run, absorbed=absorbed)
+        queue.spool.fact(lambda: self._tell_finished(message, outcome))
+
+    def _tell_finished(self, message: Message, outcome: Outcome) -> None:
+        hooks, info = self._queue.hooks, self._queue.info
+        if outcome.state is State.DONE:
+            hooks.message_done(message, info, outcome.status)
+        elif outcome.state is State.ERR:
+            hooks.message_err(message, info, outcome.status)
+        else:
+            hooks.message_relayed(message, info, outcome.new_full_id)
+
+    def _absorb(self, msg_id: str, into: Message, state: State) -> None:
+        queue = self._queue
+        duplicate = queue.load(msg_id, State.QUE)
+        if duplicate is not None:
+            status = f"duplicate {queue.full_id(into.msg_id)}"
+            queue.spool.move(duplicate, Step.DUPLICATE, State.QUE, state, status=status)
+
+    def end_all(self) -> None:
+        """The queue stops: end what still runs."""
+        for run in self.runs.values():
+            run.end("stop", self._queue.settings.kill_grace)
+
+
+def _due_in(delay: float) -> float:
+    """Unix time ``delay`` seconds from now, never earlier: rounded up to the millisecond."""
+    due = math.ceil((time() + delay) * 1000) / 1000
+    return int(due) if due.is_integer() else due
