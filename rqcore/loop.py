@@ -29,6 +29,8 @@ from rqcore import unix
 
 _log = logging.getLogger(__name__)
 Callback = Callable[[], None]
+#: Seconds: epoll counts milliseconds in 31 bits.  Whoever waits longer wakes up once in between.
+_LONGEST_SLEEP = 2_000_000.0
 
 
 class Timer:
@@ -114,7 +116,7 @@ class Loop:
         return timer
 
     def soon(self, callback: Callback) -> None:
-        """Call back in this turn, after what is running now."""
+        """Call back after what is running now, without waiting; a turn's end follows in any case."""
         self._soon.append(callback)
 
     def from_thread(self, callback: Callback) -> None:
@@ -147,6 +149,27 @@ class Loop:
         if signal.SIGCHLD not in self._signals:
             self.on_signal(signal.SIGCHLD, self._on_sigchld)
         self.soon(self._on_sigchld)  # it may have ended before the signal was awaited
+
+    def on_end_of(self, pid: int, callback: Callback) -> None:
+        """Call back once when this process, which need not be a child, has ended."""
+        if unix.HAVE_PIDFD:
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self.soon(callback)
+                return
+            except OSError as error:
+                _log.warning("looking for the end of process %d: %s", pid, error)
+            else:
+
+                def ended() -> None:
+                    self.forget_reader(fd)
+                    os.close(fd)
+                    callback()
+
+                self.reader(fd, ended)
+                return
+        self.after(0.02, callback)
 
     def _on_sigchld(self) -> None:
         for pid, (fd, _) in list(self._children.items()):
@@ -236,7 +259,6 @@ class Loop:
         self._run_soon()
         if self.on_turn_end is not None:
             self._guard(self.on_turn_end)
-            self._run_soon()
 
     def _run_soon(self) -> None:
         for _ in range(len(self._soon)):
@@ -247,7 +269,9 @@ class Loop:
             return 0
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - monotonic()) if self._timers else None
+        if not self._timers:
+            return None
+        return min(_LONGEST_SLEEP, max(0.0, self._timers[0][0] - monotonic()))
 
     def _guard(self, callback: Callback) -> None:
         try:

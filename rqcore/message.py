@@ -31,7 +31,8 @@ PARAM_NAMES = ("param1", "param2", "param3", "param4")
 #: The whole of a message as JSON may be this long; a longer one belongs into an attachment.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
-_ID = re.compile(r"\d{8}\.\d{4}\.\d{2}\.\d{3}(?:\.\d{1,20})?")
+# N is up to 25 digits: five of the sequence and an inode number of 64 bits.
+_ID = re.compile(r"\d{8}\.\d{4}\.\d{2}\.\d{3}(?:\.\d{1,25})?", re.ASCII)
 _FULL_ID = re.compile(r"(?P<base>https?://[^/]+(?:/.*?)?/|/)?q/(?P<queue>[^/]+)/(?P<id>[^/]+)")
 _DEST = re.compile(r"(?P<base>https?://[^/]+(?:/.*?)?/|/)?q/(?P<queue>[^/]+)/?")
 _NAME_FORBIDDEN = "/. ,;:@\"(){}\\+='^`#~?[]%|$&<>"
@@ -103,12 +104,47 @@ def parse_message(fields: Mapping[str, Any], *, now: float) -> Message:
 
     Raises `RefusedError` with the field, the reason and the remedy.
     """
+    message = _parse(fields, now)
+    size = len(message.to_json())
+    if size > MAX_MESSAGE_BYTES:
+        raise RefusedError(
+            f"message too large: {size} bytes as JSON, at most {MAX_MESSAGE_BYTES}; "
+            "put the bulk into an attachment"
+        )
+    return message
+
+
+def load_message(data: bytes, msg_id: str) -> Message:
+    """The message in a ``msg`` file.  Raises `ValueError` with the reason when it is none.
+
+    Its size is not limited: what was accepted may have grown by a count or a full id since.
+    """
+    try:
+        fields = json.loads(data.decode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"not a JSON object but {_kind(fields)}")
+    try:
+        return replace(
+            _parse(fields, now=0),
+            msg_id=msg_id,
+            cloned_from=_text(fields, "cloned_from"),
+            dups=tuple(_strings(fields.get("dups"))),
+        )
+    except RefusedError as error:
+        raise ValueError(str(error)) from error
+
+
+def _parse(fields: Mapping[str, Any], now: float) -> Message:
     dest = fields.get("dest")
     if dest is None or dest == "":
         raise RefusedError('input missing required "dest" parameter')
     if not isinstance(dest, str):
         raise RefusedError(f'field "dest" must be text naming a queue, not {_kind(dest)}')
-    message = Message(
+    return Message(
         dest=dest,
         src=_text(fields, "src"),
         param1=_text(fields, "param1"),
@@ -121,35 +157,6 @@ def parse_message(fields: Mapping[str, Any], *, now: float) -> Message:
         orig_msg_id=_text(fields, "orig_msg_id"),
         post_run_webhook=_urls(fields.get("post_run_webhook")),
         force_remote=truth(fields.get("force_remote")),
-    )
-    size = len(message.to_json())
-    if size > MAX_MESSAGE_BYTES:
-        raise RefusedError(
-            f"message too large: {size} bytes as JSON, at most {MAX_MESSAGE_BYTES}; "
-            "put the bulk into an attachment"
-        )
-    return message
-
-
-def load_message(data: bytes, msg_id: str) -> Message:
-    """The message in a ``msg`` file.  Raises `ValueError` with the reason when it is none."""
-    try:
-        fields = json.loads(data.decode("utf-8", "surrogateescape"))
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from error
-    except RecursionError as error:
-        raise ValueError("not JSON: nested too deeply") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"not a JSON object but {_kind(fields)}")
-    try:
-        message = parse_message(fields, now=0)
-    except RefusedError as error:
-        raise ValueError(str(error)) from error
-    return replace(
-        message,
-        msg_id=msg_id,
-        cloned_from=_text(fields, "cloned_from"),
-        dups=tuple(_strings(fields.get("dups"))),
     )
 
 
@@ -176,8 +183,13 @@ def attachment_name_problem(name: object) -> str | None:
     if name.startswith("."):
         return f"Attachment name as a dot-file not allowed: {name}"
     if any(c in _ATTACH_FORBIDDEN or ord(c) < 32 or ord(c) == 127 for c in name):  # noqa: PLR2004
+        shown = name if name.isprintable() else repr(name)
+        return f"Attachment name has invalid character. not allowed: {shown}"
+    try:
+        size = len(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # half of a surrogate pair, from JSON: no file can be named so
         return f"Attachment name has invalid character. not allowed: {name!r}"
-    if len(name.encode("utf-8", "surrogateescape")) > 255:  # noqa: PLR2004 - NAME_MAX
+    if size > 255:  # noqa: PLR2004 - NAME_MAX
         return f"Attachment name is longer than 255 bytes: {name[:40]}..."
     return None
 
@@ -204,7 +216,7 @@ class Address:
 def parse_full_id(text: str) -> Address | None:
     """The place of a message given as its URL or as ``/q/NAME/ID``; None when it is neither."""
     found = _FULL_ID.fullmatch(text)
-    if found is None or not is_msg_id(found["id"]):
+    if found is None or not is_msg_id(found["id"]) or queue_name_problem(found["queue"]):
         return None
     return Address(_base(found["base"]), found["queue"], found["id"])
 
@@ -213,6 +225,8 @@ def parse_dest(text: str) -> Address | None:
     """The queue that a ``dest`` names: ``test``, ``/q/test`` or ``http://host:3333/q/test``."""
     found = _DEST.fullmatch(text)
     if found is not None:
+        if queue_name_problem(found["queue"]) is not None:
+            return None
         return Address(_base(found["base"]), found["queue"])
     if queue_name_problem(text) is None:
         return Address("", text)
@@ -244,13 +258,14 @@ class IdClock:
     def saw(self, msg_id: str) -> None:
         """Never make an id that sorts before this one, which lies in the spool."""
         day, minute, second, ms, *number = msg_id.split(".")
-        stamp = f"{day}{minute}{second}"
-        seen = _utc_seconds(stamp) * 1000 + int(ms)
-        sequence = 0
-        if number and number[0].endswith(self._suffix):
-            sequence = int(number[0][: -len(self._suffix)] or 0)
-        if (seen, sequence) > (self._ms, self._sequence):
-            self._ms, self._sequence = seen, min(sequence, self._SEQUENCE_END - 1)
+        try:
+            seen = _utc_seconds(f"{day}{minute}{second}") * 1000 + int(ms)
+        except ValueError:  # no such date: it is not comparable to any that is made
+            return
+        own = number[0][5:] == self._suffix if number else False
+        # One that was made elsewhere may sort anywhere in its millisecond: leave that alone.
+        sequence = int(number[0][:5]) if own else self._SEQUENCE_END - 1
+        self._ms, self._sequence = max((self._ms, self._sequence), (seen, sequence))
 
     def new(self) -> str:
         """The next id."""
@@ -305,7 +320,7 @@ def _count(fields: Mapping[str, Any], name: str, default: int) -> int:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = -1
-    if isinstance(value, bool) or not 0 <= number < 1 << 31:
+    if isinstance(value, bool) or (isinstance(value, float) and value != number) or not 0 <= number < 1 << 31:
         raise RefusedError(f'field "{name}" must be a whole number from 0 up, not {value!r}')
     return number
 
@@ -315,7 +330,7 @@ def _due(value: object, now: float) -> float:
         return math.floor(now)
     try:
         number = float(value)  # type: ignore[arg-type]  # anything else raises, which is the point
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not 0 <= number < 1e11:  # noqa: PLR2004 - the year 5138
         raise RefusedError(f'field "due" must be unix time in seconds, not {value!r}')

@@ -16,6 +16,8 @@ from rqcore.address import reachable
 from rqcore.loop import Loop
 from rqcore.server import Connection
 
+_RETRY = 0.05
+
 
 def request(
     loop: Loop, path: str, command: str, args: Mapping[str, Any],
@@ -27,8 +29,16 @@ def request(
     try:
         with reachable(path) as short:
             sock.connect(short)
+    except BlockingIOError:
+        # The other one has not yet accepted those who came before us, and nothing tells when.
+        sock.close()
+        left = timeout - _RETRY
+        if left > 0:
+            loop.after(_RETRY, lambda: request(loop, path, command, args, callback, left))
+        else:
+            loop.soon(lambda: callback(["fail", f"{path} is too busy"]))
+        return
     except OSError as error:
-        # A full backlog (EAGAIN) means that nobody there has accepted for a long time.
         sock.close()
         reason = f"nobody answers at {path}: {error.strerror}"
         loop.soon(lambda: callback(["fail", reason]))

@@ -5,8 +5,9 @@ message has to run again; and no message may run twice at once.  `end_scripts` t
 left before the message goes back to ``que``: SIGTERM to the process groups, SIGKILL after the grace.
 
 They are found by the message's ``pid`` file, which holds the pid and the time when that process
-began, so that a stranger who was given the same pid later is left alone.  Where the queue process
-died before it could write that file, Linux still tells by the environment that the script was given.
+began, so that a stranger who was given the same pid later is left alone.  Linux also tells by the
+environment that a script was given: that finds those whose queue process died before it could write
+the pid down, and what a script left behind when it was killed itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from time import monotonic
 from rqcore import durable, unix
 
 _log = logging.getLogger(__name__)
+_TIME_TO_DIE = 10.0
 
 
 def write_pid_file(directory: str, pid: int) -> None:
@@ -30,38 +32,42 @@ def write_pid_file(directory: str, pid: int) -> None:
     durable.replace_unsynced(f"{directory}/pid", f"{pid}\n{started}\n".encode())
 
 
-def leftover_groups(directory: str) -> set[int]:
-    """The process groups that still run the message in this directory."""
-    groups = set()
-    noted = _read_pid_file(directory)
-    if noted is not None and unix.process_start(noted[0]) == noted[1]:
-        groups.add(noted[0])
-    if noted is None:
-        for pid in unix.processes_with_environment("RQ_MSG_DIR", f"{directory}/job"):
-            with contextlib.suppress(ProcessLookupError):
-                groups.add(os.getpgid(pid))
-    groups.discard(os.getpgrp())
-    return groups
+def leftovers(directories: Iterable[str]) -> dict[int, str]:
+    """The processes that still run the messages in these directories: pid and directory."""
+    found = {}
+    jobs = {}
+    for directory in directories:
+        jobs[f"{directory}/job"] = directory
+        noted = _read_pid_file(directory)
+        if noted is not None and unix.process_start(noted[0]) == noted[1]:
+            found[noted[0]] = directory
+    for pid, job in unix.processes_by_environment("RQ_MSG_DIR") if jobs else ():
+        if job in jobs:
+            found[pid] = jobs[job]
+    return found
 
 
 def end_scripts(directories: Iterable[str], grace: float) -> int:
-    """End whatever still runs the messages in these directories; returns how many groups.
+    """End whatever still runs the messages in these directories; returns how many processes.
 
-    Blocks until they are gone, ``grace`` seconds and the time to die of a SIGKILL at most.
+    Their whole groups are signalled.  Blocks until they are gone, ``grace`` seconds and the time to
+    die of a SIGKILL at most.
     """
+    processes = leftovers(directories)
     groups = set()
-    for directory in directories:
-        for group in leftover_groups(directory):
-            _log.warning("ending process group %d, which outlived its queue: %s", group, directory)
-            groups.add(group)
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
-        remaining = {group for group in groups if _alive(group)}
-        for group in remaining:
+    for pid, directory in processes.items():
+        _log.warning("ending process %d, which outlived its queue: %s", pid, directory)
+        with contextlib.suppress(ProcessLookupError):
+            groups.add(os.getpgid(pid))
+    groups.discard(os.getpgrp())
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _TIME_TO_DIE)):
+        for group in groups:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, number)
-                os.killpg(group, signal.SIGCONT)
-        _await_end(remaining, patience)
-    return len(groups)
+                os.killpg(group, signal.SIGCONT)  # a stopped process takes no SIGTERM before
+        deadline = monotonic() + patience
+        groups = {group for group in groups if not _await_end(group, deadline)}
+    return len(processes)
 
 
 def _read_pid_file(directory: str) -> tuple[int, str] | None:
@@ -74,27 +80,23 @@ def _read_pid_file(directory: str) -> tuple[int, str] | None:
     return (int(first), second.strip()) if first.isdecimal() else None
 
 
-def _alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+def _await_end(group: int, deadline: float) -> bool:
+    """Wait until nobody of the group lives; False when somebody does at the deadline."""
+    while members := unix.group_members(group):
+        if monotonic() >= deadline:
+            return False
+        _await_process(members[0], deadline)
     return True
 
 
-def _await_end(groups: set[int], patience: float) -> None:
-    """Wait until the leaders are gone, by pidfd where there is one."""
-    deadline = monotonic() + patience
-    for group in groups:
-        if unix.HAVE_PIDFD:
-            with contextlib.suppress(ProcessLookupError):
-                fd = os.pidfd_open(group)
-                try:
-                    select.select([fd], [], [], max(0.0, deadline - monotonic()))
-                finally:
-                    os.close(fd)
-        # The rest of the group, and every Unix without pidfd: nothing tells, so it is looked at.
-        while _alive(group) and unix.process_start(group) and monotonic() < deadline:
-            select.select([], [], [], 0.02)
+def _await_process(pid: int, deadline: float) -> None:
+    """By pidfd where there is one, else by looking."""
+    if not unix.HAVE_PIDFD:
+        select.select([], [], [], 0.02)
+        return
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        try:
+            select.select([fd], [], [], max(0.0, deadline - monotonic()))
+        finally:
+            os.close(fd)

@@ -8,6 +8,9 @@ What ends a run is the exit of the process, never the end of the pipe: a backgro
 holds descriptor 3 delays nobody, and a script that closes it early goes on undisturbed.  What lies in
 the pipe at the exit is read first.  A ``dup`` that is still being made is waited for, since its
 attachments are taken from this message's directory.
+
+Copies are made one after another, so that the answers come in the order of the questions, whichever
+queues they go to; a script that asks faster than they are made waits at its pipe.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from collections import deque
 from time import monotonic
 from typing import Protocol
 
-from rqcore import pipe
+from rqcore import pipe, unix
 from rqcore.loop import Loop, Timer
 from rqcore.message import Message
 from rqcore.script import Ended, ScriptProcess
@@ -31,6 +34,7 @@ _READ = 1 << 16
 _MAX_PIPE = 1 << 20
 _STATUS_EVERY = 0.1
 _MAX_ANSWERS = 1000
+_MAX_DUPS = 1000
 
 
 class Owner(Protocol):
@@ -66,7 +70,10 @@ class Run:
         self._owner = owner
         self._decoder = pipe.PipeDecoder()
         self._answers: deque[bytes] = deque()
-        self._pending_dups = 0
+        #: What is not answered yet, oldest first; bytes are an answer that is known already.
+        self._dups: deque[pipe.Dup | bytes] = deque()
+        self._asking = False
+        self._answering = False
         self._pipe_open = True
         self._told = 0.0
         self._status_timer: Timer | None = None
@@ -93,8 +100,13 @@ class Run:
 
     def _on_exit(self) -> None:
         if self.ending:
-            # Not reaped yet, so the number is still its own: end what it left in its group.
+            # Not reaped yet, so the number is still its own: end what it left in its group, and go
+            # on when that is gone, so that no other run of the message meets it.
             self.process.send_signal(signal.SIGKILL)
+            left = unix.group_members(self.process.pid)
+            if left:
+                self._loop.on_end_of(left[0], self._on_exit)
+                return
         self._drain()
         self.ended = self.process.reap()
         for timer in (self._status_timer, self._kill_timer):
@@ -104,7 +116,7 @@ class Run:
         self._finish_when_settled()
 
     def _finish_when_settled(self) -> None:
-        if self.ended is None or self._pending_dups:
+        if self.ended is None or self._asking or self._dups:
             return
         self._loop.forget_writer(self.process.answer)
         self.process.close()
@@ -145,18 +157,19 @@ class Run:
                 case pipe.Status(text=text) | pipe.Verdict(text=text):
                     self._note_status(text)
                 case pipe.Dup():
-                    self._pending_dups += 1
-                    self._owner.on_dup(self, event)
+                    self._dups.append(event)
                 case pipe.Garbage(line=line, reason=reason, answer=awaited):
                     _log.warning("%s: on its pipe: %s: %.200r", self.message.msg_id, reason, line)
                     if awaited:
-                        self._pending_dups += 1
-                        self.answer(pipe.answer_fail(reason))
+                        self._dups.append(pipe.answer_fail(reason))
                 case pipe.Unfinished(text=text):
                     _log.warning(
                         "%s: its last line on the pipe has no end and does not count: %.200r",
                         self.message.msg_id, text,
                     )  # fmt: skip
+        self._make_dups()
+        if self._pipe_open and len(self._dups) > _MAX_DUPS:
+            self._loop.forget_reader(self.process.pipe)
 
     def _note_status(self, text: str) -> None:
         self.status = text
@@ -174,13 +187,36 @@ class Run:
 
     # What it is told
 
+    def _make_dups(self) -> None:
+        if self._answering:  # one that is answered at once comes back here
+            return
+        self._answering = True
+        try:
+            while self._dups and not self._asking:
+                dup = self._dups.popleft()
+                if isinstance(dup, bytes):
+                    self._say(dup)
+                else:
+                    self._asking = True
+                    self._owner.on_dup(self, dup)
+        finally:
+            self._answering = False
+
     def answer(self, line: bytes) -> None:
-        """The answer to its oldest open ``dup``."""
-        self._pending_dups -= 1
+        """The answer to the ``dup`` that the owner was told of last."""
+        self._asking = False
+        self._say(line)
+        if self._answering:
+            return
+        self._make_dups()
+        if self._pipe_open and len(self._dups) <= _MAX_DUPS:
+            self._loop.reader(self.process.pipe, self._on_pipe)
+        self._finish_when_settled()
+
+    def _say(self, line: bytes) -> None:
         if self.ended is None and len(self._answers) < _MAX_ANSWERS:
             self._answers.append(line)
             self._write_answers()
-        self._finish_when_settled()
 
     def _write_answers(self) -> None:
         try:

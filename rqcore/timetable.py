@@ -56,57 +56,64 @@ class Timetable:
                 _log.error("queue %s: a schedule line is skipped: %s", config.name, error)  # noqa: TRY400
                 continue
             key = json.dumps([line.cron, line.tz, *_params(line)])
+            while key in lines:  # the same line twice means two messages
+                key += "+"
             lines[key], parsed[key] = line, cron
-        state = {k: v for k, v in remembered["last"].items() if k in parsed}
         self._lines = lines
-        self._table = CronTable(parsed, state, {key: line.catchup for key, line in lines.items()})
+        self._table = CronTable(
+            parsed, remembered["last"], {key: line.catchup for key, line in lines.items()}
+        )
         self._intents = remembered["intents"]
-        for key, intent in list(self._intents.items()):
-            self._make_up(key, intent)
+        for msg_id, intent in list(self._intents.items()):
+            self._make_up(msg_id, intent)
+        if lines:
+            self.next_wake()  # a line seen for the first time begins now, and that is remembered
+            self._try_write()
 
     def fire(self) -> None:
         """Make the messages that are due by now."""
         for firing in self._table.due(time()):
             line = self._lines[firing.key]
             self._table.mark(firing.key, firing.at)
-            intent = {"at": firing.at, "msg_id": self._store.new_id(), "params": _params(line)}
-            self._intents[firing.key] = intent
+            msg_id = self._store.new_id()
+            self._intents[msg_id] = {"at": firing.at, "params": _params(line)}
             try:
                 self._write(durably=True)
-                self._make(firing.key, intent)
+                self._make(msg_id, self._intents[msg_id])
             except (OSError, StoreError, RefusedError) as error:
                 _log.error("the run of %s at %s fails: %s", line.cron, firing.at, error)  # noqa: TRY400
-                self._struck(firing.key)
+                self._struck(msg_id)
 
     def skip(self) -> None:
-        """The queue is not UP: what is due now does not run, also not later."""
-        if self._lines:
-            self._table.skip(time())
+        """The queue was not UP: what came due meanwhile does not run, also not later."""
+        if not self._lines:
+            return
+        self._table.skip(time())
+        self._try_write()
 
     def next_wake(self) -> float | None:
         """When there is something to do next, as unix time; None for never."""
         return self._table.next_wake(time()) if self._lines else None
 
-    def _make_up(self, key: str, intent: Mapping[str, Any]) -> None:
+    def _make_up(self, msg_id: str, intent: Mapping[str, Any]) -> None:
         """A crash came between the intent and its message, or between the message and its end."""
-        msg_id = str(intent.get("msg_id", ""))
         if not is_msg_id(msg_id) or self._store.find(msg_id) is not None:
-            self._struck(key)
+            self._struck(msg_id)
             return
         _log.warning("the scheduled run %s was interrupted by a crash; it is made now", msg_id)
-        self._make(key, intent)
+        self._make(msg_id, intent)
 
-    def _make(self, key: str, intent: Mapping[str, Any]) -> None:
+    def _make(self, msg_id: str, intent: Mapping[str, Any]) -> None:
         p1, p2, p3, p4 = intent["params"]
         self._admit(Message(
-            msg_id=intent["msg_id"], dest=self._dest, src="cron", due=intent["at"],
+            msg_id=msg_id, dest=self._dest, src="cron", due=intent["at"],
             param1=p1, param2=p2, param3=p3, param4=p4,
         ))  # fmt: skip
-        self._after(lambda: self._struck(key))
+        self._after(lambda: self._struck(msg_id))
 
-    def _struck(self, key: str) -> None:
-        self._intents.pop(key, None)
-        self._write(durably=False)
+    def _struck(self, msg_id: str) -> None:
+        self._intents.pop(msg_id, None)
+        self._try_write()  # an intent too many does no harm: its message is there
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -121,6 +128,12 @@ class Timetable:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             _log.error("%s is damaged (%r): the schedule starts from now", self._path, error)  # noqa: TRY400
             return {"last": {}, "intents": {}}
+
+    def _try_write(self) -> None:
+        try:
+            self._write(durably=False)
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", self._path, error)
 
     def _write(self, *, durably: bool) -> None:
         data = json.dumps({"last": self._table.state(), "intents": self._intents}).encode("ascii")

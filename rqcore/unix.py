@@ -10,6 +10,7 @@ Failures are `OSError`, as from the `os` module.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import stat
@@ -89,25 +90,49 @@ def process_start(pid: int) -> str | None:
     return started.strip() if started and not state.startswith("Z") else None
 
 
-def processes_with_environment(name: str, value: str) -> Iterator[int]:
-    """The pids of living processes that were started with NAME=VALUE, where /proc tells.
+def group_members(group: int) -> list[int]:
+    """The living processes of a process group; zombies are not."""
+    if LINUX:
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    with open(f"/proc/{entry}/stat", "rb") as file:
+                        fields = file.read().rpartition(b")")[2].split()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if int(fields[2]) == group and fields[0] not in (b"Z", b"X"):
+                    found.append(int(entry))
+        return found
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,pgid=,stat="],  # noqa: S607 - POSIX has it in PATH
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    rows = (line.split() for line in listing.splitlines())
+    return [int(pid) for pid, of, state in rows if int(of) == group and not state.startswith("Z")]
+
+
+def processes_by_environment(name: str) -> Iterator[tuple[int, str]]:
+    """The living processes that were started with this variable, each with its value; by /proc.
 
     A script's processes are found by it even when the queue process died before it could write the
-    script's pid down.  Elsewhere it finds nothing.
+    script's pid down, or when the script itself is dead and only its children live.  Where there is
+    no /proc it finds nothing.
     """
     if not LINUX:
         return
-    wanted = f"{name}={value}".encode("utf-8", "surrogateescape")
+    wanted = f"{name}=".encode()
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
             with open(f"/proc/{entry}/environ", "rb") as file:
-                found = wanted in file.read().split(b"\0")
+                pairs = file.read().split(b"\0")
         except OSError:  # it ended meanwhile, or is not ours to look at: then it is no script of ours
             continue
-        if found and process_start(int(entry)) is not None:
-            yield int(entry)
+        for pair in pairs:
+            if pair.startswith(wanted) and process_start(int(entry)) is not None:
+                yield int(entry), os.fsdecode(pair[len(wanted) :])
 
 
 def _boot_id() -> str:
@@ -212,5 +237,9 @@ class ClockWatch:
         assert _libc is not None
         never = (ctypes.c_long * 4)(0, 0, (1 << 62) // 1_000_000_000, 0)
         flags = self._ABSTIME | self._CANCEL_ON_SET
-        if _libc.timerfd_settime(self.fd, flags, never, None) != 0:
+        # After the clock was set this arms the timer, and says ECANCELED all the same.
+        if (
+            _libc.timerfd_settime(self.fd, flags, never, None) != 0
+            and ctypes.get_errno() != errno.ECANCELED
+        ):
             _raise("timerfd_settime")

@@ -35,7 +35,13 @@ STATES = ("prep", "que", "run", "err", "done", "relayed")
 SCRIPT = """#!/bin/sh
 witness="$WITNESS/$RQ_DEST_QUEUE.$RQ_MSG_ID"
 exec 9>>"$witness.lock"
-flock -n 9 || echo "$RQ_FULL_MSG_ID runs twice at once" >>"$WITNESS/overlaps"
+flock -n -E 75 9
+if [ $? = 75 ]; then  # any other status: it was itself killed
+    echo "$RQ_FULL_MSG_ID runs twice at once" >>"$WITNESS/overlaps"
+    for held in /proc/[0-9]*/fd/9; do
+        [ "$held" -ef "$witness.lock" ] && echo "  held: $(cat "${held%fd/9}stat")" >>"$WITNESS/overlaps"
+    done
+fi
 echo "$$ $RQ_COUNT" >>"$witness.ran"
 echo "run working" >&3
 case $RQ_PARAM1 in
@@ -166,17 +172,26 @@ def _account(directory: Path, witness: Path, tally: Tally) -> None:
     overlaps = witness / "overlaps"
     if overlaps.exists():
         problems += overlaps.read_text().splitlines()
+        log = (directory / "log" / "test.log").read_text().splitlines()
+        for met in {line.split("/")[-1].split()[0] for line in problems if "twice" in line}:
+            problems += [line for line in log if met in line]
     problems += [f"{m} is in {places}" for m, places in found.items() if len(places) != 1]
     for msg_id, queue in tally.acknowledged.items():
         states = [state for _, state in found.get(msg_id, [])]
         if not states or not set(states) <= {"done", "err", "relayed"}:
             problems.append(f"{queue}/{msg_id} was acknowledged and is in {states or 'no state'}")
-        if not (witness / f"{queue}.{msg_id}.ran").exists():
+        if not (witness / f"{queue}.{msg_id}.ran").exists() and not _killed(directory, queue, msg_id):
             problems.append(f"{queue}/{msg_id} was acknowledged and never ran")
     problems += [f"{queue} has {list(aside.iterdir())} in corrupt"
                  for queue in QUEUES
                  if any((aside := directory / "queue" / queue / "corrupt").iterdir())]  # fmt: skip
     assert not problems, "\n".join(problems[:50])
+
+
+def _killed(directory: Path, queue: str, msg_id: str) -> bool:
+    """Was its script killed before it could do anything?"""
+    status = directory / "queue" / queue / "err" / msg_id / "status"
+    return status.exists() and "SIGKILL" in status.read_text()
 
 
 def _messages(root: Path) -> Iterator[str]:
