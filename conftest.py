@@ -91,13 +91,23 @@ def _descriptors() -> dict[int, str]:
 
 def _process_problems(before: dict[int, str]) -> Iterator[str]:
     deadline = monotonic() + _GRACE
-    for pid, command in _processes().items():
-        if pid in before or not (_is_child(pid) or _outlives(pid, deadline)):
-            continue
-        yield f"process {pid}: {command}"
+    # Again until there are none: one that is ended may have started another meanwhile.
+    while left := {pid: what for pid, what in _processes().items() if pid not in before}:
+        for pid, command in left.items():
+            if _is_child(pid) or _outlives(pid, deadline):
+                yield f"process {pid}: {command}"
+                _end(pid)
+
+
+def _end(pid: int) -> None:
+    try:
         os.kill(pid, signal.SIGKILL)
         if _is_child(pid):
             os.waitpid(pid, 0)
+    except ProcessLookupError:  # it was quicker
+        pass
+    else:
+        _outlives(pid, monotonic() + _GRACE)
 
 
 def _processes() -> dict[int, str]:

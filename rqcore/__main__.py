@@ -18,6 +18,7 @@ from rqcore.hookspecs import InstanceInfo
 from rqcore.instance import Instance, find_instance
 from rqcore.loop import Loop
 
+_log = logging.getLogger(__name__)
 EXIT_START = 3
 
 
@@ -48,7 +49,7 @@ def _run(instance: Instance, *, external: bool) -> None:
     os.chdir(instance.directory)
     settings, warnings = instance.load_config()
     for warning in warnings:
-        logging.warning("%s", warning)
+        _log.warning("%s", warning)
     instance.use_tmp_dir(settings)
     hooks = load_plugins(
         instance.directory, settings.plugins,

@@ -23,7 +23,7 @@ def reachable(path: str) -> Iterator[str]:
         yield path
         return
     folder, name = os.path.split(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(prefix="rq-", dir="/tmp") as short:  # noqa: S108 - made private
+    with tempfile.TemporaryDirectory(prefix="rq-", dir="/tmp") as short:
         link = f"{short}/d"
         os.symlink(folder, link)
         try:

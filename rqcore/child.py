@@ -59,7 +59,7 @@ def fork_child(name: str, main: Callable[[socket.socket], int]) -> tuple[int, so
         status = main(link)
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - nothing may get back into the manager's code
         _log.exception("%s failed", name)
     finally:
         with contextlib.suppress(OSError, ValueError):
@@ -99,7 +99,7 @@ def queue_main(
             _log.warning("%s", warning)
         queue = QueueProcess(loop, instance, settings, config, hooks, login)
     except (ConfigError, RqError) as error:
-        _log.error("queue %s cannot start: %s", name, error)  # noqa: TRY400
+        _log.error("queue %s cannot start: %s", name, error)
         _say(link, {"problem": str(error)})
         return EXIT_CONFIG
     requests = Requests(queue)
@@ -133,7 +133,7 @@ def _reload(queue: QueueProcess, login: Mapping[str, str]) -> None:
         settings, _ = queue.instance.load_config()
         config, warnings = queue.instance.load_queue(queue.name)
     except RqError as error:
-        _log.error("queue %s keeps its old configuration: %s", queue.name, error)  # noqa: TRY400
+        _log.error("queue %s keeps its old configuration: %s", queue.name, error)
         return
     for warning in warnings:
         _log.warning("%s", warning)

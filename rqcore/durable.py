@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,12 +32,14 @@ from time import perf_counter
 
 from rqcore import unix
 
+_log = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK = 1 << 20
 #: A long copy is pushed to the disk every so many bytes, so that no neighbour's commit waits for it.
 _FLUSH_EVERY = 32 << 20
 _MAX_OPEN = 96
+_MAX_SURE = 5000
 
 
 def write_file(path: PathLike, data: bytes, *, mode: int = 0o644) -> None:
@@ -98,8 +101,10 @@ def lock_file(path: PathLike, content: bytes) -> int | None:
     if not unix.try_lock(fd):
         os.close(fd)
         return None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, content, 0)
+    # Written over what is there, so that a full disk, which has no new block, stops nobody's start.
+    with contextlib.suppress(OSError):
+        os.pwrite(fd, content, 0)
+        os.ftruncate(fd, len(content))
     return fd
 
 
@@ -111,6 +116,17 @@ def remove_tree(path: PathLike) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def clear_away(path: PathLike) -> None:
+    """Like `remove_tree`, for what concerns nobody any more: what cannot be removed is logged.
+
+    A script, or the container that it ran, may leave files of another user in its directory.
+    """
+    try:
+        remove_tree(path)
+    except OSError as error:
+        _log.warning("%s stays behind, remove it by hand: %s", path, error)
 
 
 def replace_unsynced(path: PathLike, data: bytes) -> None:
@@ -252,6 +268,8 @@ class Sync:
         self._files: list[int] = []
         self._dirs: dict[str, None] = {}
         self._whole = False
+        #: Directories that are known to last, and so do those above them.
+        self._sure: set[str] = set()
         # What one fsync and one syncfs lately cost, in seconds: a first guess, then an average.
         self._fsync_cost = 0.0003
         self._syncfs_cost = 0.0005
@@ -271,17 +289,31 @@ class Sync:
         os.mkdir(path)
         self._entry(path)
 
-    def ensure_dir(self, path: str) -> None:
-        """Make a directory and those above it, as far as they are missing."""
+    def ensure_dir(self, path: str, root: str) -> None:
+        """Make a directory below ``root``, and those in between, as far as they are missing.
+
+        ``root`` itself is never made: without it, this raises `FileNotFoundError`.
+        One that is there may have been made by a process that was killed before it could sync, so
+        it is synced once by this one.
+        """
         try:
             os.mkdir(path)
+            self._sure.discard(path)
         except FileExistsError:
-            return
+            if path in self._sure:
+                return
         except FileNotFoundError:
-            self.ensure_dir(os.path.dirname(path))
-            self.ensure_dir(path)
-            return
-        self._entry(path)
+            if os.path.dirname(path) == root:
+                raise
+            self.ensure_dir(os.path.dirname(path), root)
+            os.mkdir(path)
+            self._sure.discard(path)
+        if len(self._sure) > _MAX_SURE:
+            self._sure.clear()
+        while path != root and path not in self._sure:
+            self._entry(path)
+            self._sure.add(path)
+            path = os.path.dirname(path)
 
     def new_file(self, path: str, data: bytes) -> None:
         """Write a file into a directory that others do not look into yet."""
@@ -294,16 +326,27 @@ class Sync:
         self._entry(path)
         self._file(fd)
 
-    def replace(self, path: str, data: bytes) -> None:
-        """Put a file in the place of another, in one step for every reader."""
+    def replace(self, path: str, data: bytes, *, promised: bool = False) -> None:
+        """Put a file in the place of another, in one step for every reader.
+
+        ``promised``: what it replaces must not be lost.  Some file systems bring the new name to
+        the disk before the bytes, and a power cut in between would leave an empty file, so the bytes
+        are synced at once.
+        """
         fd = _write_temporary(path, data, 0o644)
         try:
+            if promised and self.enabled:
+                unix.fsync(fd)
             os.rename(_temporary(path), path)
         except BaseException:
             os.close(fd)
+            remove_quietly(_temporary(path))
             raise
         self._entry(path)
-        self._file(fd)
+        if promised:
+            os.close(fd)
+        else:
+            self._file(fd)
 
     def rename(self, old: str, new: str, *, old_matters: bool = True) -> None:
         """Rename a file or directory; the target must not be there, or be an empty directory.
@@ -331,14 +374,29 @@ class Sync:
 
     def commit(self) -> None:
         """Bring everything done since the last commit to the disk.  Raises `OSError`."""
+        failed = True
         try:
             if self.enabled and self.pending:
-                if self._whole or self._syncfs_is_cheaper():
-                    self._syncfs()
-                else:
-                    self._fsync_each()
+                self._bring_to_disk()
+            failed = False
         finally:
             self._forget()
+            if failed:
+                # What others build upon must not be missing later: the next time, everything.
+                self._sure.clear()
+                self._whole = unix.HAVE_SYNCFS
+
+    def _bring_to_disk(self) -> None:
+        if self._whole or self._syncfs_is_cheaper():
+            self._syncfs()
+            return
+        try:
+            self._fsync_each()
+        except OSError as error:
+            # No descriptor left to open a directory with: syncfs needs none.
+            if not unix.HAVE_SYNCFS or error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            self._syncfs()
 
     def _syncfs_is_cheaper(self) -> bool:
         if not unix.HAVE_SYNCFS:
@@ -360,6 +418,8 @@ class Sync:
         count = len(self._files) + len(self._dirs)
         for fd in self._files:
             unix.fsync(fd)
+        # Closed first: there may be no descriptor left for the directories.
+        self._close_files()
         for path in self._dirs:
             # A directory that is gone again has no entry to lose.
             with contextlib.suppress(FileNotFoundError):
@@ -390,10 +450,13 @@ class Sync:
                 self._fsync_each()
                 self._forget()
 
-    def _forget(self) -> None:
+    def _close_files(self) -> None:
         for fd in self._files:
             os.close(fd)
         self._files.clear()
+
+    def _forget(self) -> None:
+        self._close_files()
         self._dirs.clear()
         self._whole = False
 
@@ -433,7 +496,7 @@ def _fsync_directory(path: PathLike) -> None:
 
 def children(path: PathLike) -> Iterator[str]:
     """The names in a directory; empty when there is no such directory."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         yield from os.listdir(path)
 
 

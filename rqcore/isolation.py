@@ -226,7 +226,7 @@ def describe(error: BaseException, function: Callable[..., Any] | None = None) -
     """An error in one line: its kind, its text, and where; best in the file of ``function``."""
     try:
         text = " ".join(str(error).split())[:500]
-    except Exception:  # noqa: BLE001 - a plugin's own exception class may be broken too
+    except Exception:  # noqa: BLE001 - a plugin's own class may be broken too
         text = "(its text cannot be made)"
     kind = type(error).__name__
     said = f"{kind}: {text}" if text else kind

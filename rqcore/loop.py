@@ -276,5 +276,5 @@ class Loop:
     def _guard(self, callback: Callback) -> None:
         try:
             callback()
-        except Exception:
+        except Exception:  # noqa: BLE001 - see the head of this module
             _log.exception("a callback of the event loop failed; the loop goes on")

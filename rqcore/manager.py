@@ -36,8 +36,8 @@ from rqcore.server import Connection
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.1
 _MAX_PAUSE = 30.0
-#: A child that lived so long is not held to have failed at its start.
-_SETTLED = 60.0
+#: A child that lived so long did not fail at its start: the pause before the next begins anew.
+_SETTLED = 2.0
 #: How much longer than its own graces a child may take to stop before it is killed.
 _STOP_MARGIN = 10.0
 

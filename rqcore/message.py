@@ -1,4 +1,4 @@
-"""Messages, their ids, and what a valid message is.
+r"""Messages, their ids, and what a valid message is.
 
 Pure: no file, no clock, no process.  The store, the queue process, the client and the plugins all
 speak of messages in these terms.
@@ -9,7 +9,7 @@ the reason and the remedy; what lies in a spool goes through `load_message`, whi
 older release wrote.
 
 Text may hold any byte: bytes that are not UTF-8 travel as lone surrogates (Python's
-``surrogateescape``), which JSON writes as ``\\udcXX`` and an environment variable gives back as the
+``surrogateescape``), which JSON writes as ``\udcXX`` and an environment variable gives back as the
 byte it was.
 """
 
@@ -126,7 +126,7 @@ def load_message(data: bytes, msg_id: str) -> Message:
     except RecursionError as error:
         raise ValueError("not JSON: nested too deeply") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"not a JSON object but {_kind(fields)}")
+        raise ValueError(f"not a JSON object but {_kind(fields)}")  # noqa: TRY004 - bad content
     try:
         return replace(
             _parse(fields, now=0),
@@ -320,7 +320,8 @@ def _count(fields: Mapping[str, Any], name: str, default: int) -> int:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = -1
-    if isinstance(value, bool) or (isinstance(value, float) and value != number) or not 0 <= number < 1 << 31:
+    fraction = isinstance(value, float) and value != number
+    if isinstance(value, bool) or fraction or not 0 <= number < 1 << 31:
         raise RefusedError(f'field "{name}" must be a whole number from 0 up, not {value!r}')
     return number
 

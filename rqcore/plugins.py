@@ -93,7 +93,7 @@ def _distributions() -> Iterator[Distribution]:
 def _mentions_group(distribution: Distribution) -> bool:
     try:
         return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
-    except Exception:  # noqa: BLE001 - asked again by the caller, who reports it
+    except Exception:  # noqa: BLE001 - half installed: no METADATA
         return True
 
 

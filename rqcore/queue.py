@@ -58,7 +58,6 @@ class QueueProcess:
         self.info = self._describe(config)
         self._look = True
         self._wake: Timer | None = None
-        self._was_up = True
         self.store = open_store(config.store or settings.store, self.info.path, fsync=config.fsync)
         self.spool = Spool(self.store, hooks, self.info)
         hands = Hands(self)
@@ -67,6 +66,7 @@ class QueueProcess:
         self.spool.on_moved = self.followers.on_moved
         self.schedule = Schedule(config.num_workers, config.blocking_params, config.coalesce_params)
         self.condition = Condition(instance, self.info, hooks, files, self.look)
+        self._was_up = self.condition.admin() is Admin.UP
         self.timetable = Timetable(
             self.info.path, self.store, lambda draft: self.admit(draft, State.QUE), self.spool.fact
         )
@@ -77,6 +77,7 @@ class QueueProcess:
         self.condition.check_script()
         loop.on_turn_end = self._end_turn
         loop.on_clock_set(self.look)
+        loop.soon(self.look)  # what waits already starts now, not when somebody asks something
         hooks.spool_ready(self.info)
 
     def _describe(self, config: QueueConfig) -> QueueInfo:
@@ -116,7 +117,7 @@ class QueueProcess:
         except NotFoundError:
             return None
         except UnreadableError as error:
-            _log.error("%s in %s is set aside in corrupt/: %s", msg_id, state, error)  # noqa: TRY400
+            _log.error("%s in %s is set aside in corrupt/: %s", msg_id, state, error)
             self.store.quarantine(msg_id, state, str(error))
             self.spool.fact(lambda: None)
             return None

@@ -5,6 +5,9 @@ only after this turn's changes are on the disk; if they cannot be brought there,
 ``["fail", REASON]``.  `LATER` means that the method answers by itself.
 
 Whatever goes wrong is answered: a `RefusedError` with its text, a system error with what it was.
+
+A queue that is DOWN refuses all the contract's commands about one message.  Our own tools say
+``"even_down": true`` where an operator may look and clear up all the same.
 """
 
 from __future__ import annotations
@@ -43,6 +46,16 @@ _MAX_LIST = 1000
 #: One `list_messages` looks at so many messages at most, found or not.
 _MAX_LOOKED_AT = 500
 _CLONEABLE = (State.DONE, State.RELAYED, State.ERR)
+#: Refused while the queue is DOWN ...
+_WHEN_DOWN = {
+    "create_message", "single_que", "prep_message", "attach_message", "delete_attach_message",
+    "commit_message", "get_message", "get_message_state", "get_message_status", "delete_message",
+    "destroy_message", "run_message", "clone_message", "retry_message", "copy_message",
+}  # fmt: skip
+#: ... but for whoever says that he knows.
+_EVEN_DOWN = {
+    "get_message", "get_message_state", "get_message_status", "delete_message", "destroy_message",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +82,18 @@ class Requests:
         method: Callable[[Request], Any] | None = getattr(self, f"do_{request.command}", None)
         if method is None or not request.command.isidentifier():
             request.reply(["ERROR"])
-            return
-        self._answer(request, lambda: method(request))
+        elif self._refused_when_down(request):
+            request.reply(["fail", "status: DOWN"])
+        else:
+            self._answer(request, lambda: method(request))
+
+    def _refused_when_down(self, request: Request) -> bool:
+        if request.command not in _WHEN_DOWN:
+            return False
+        if self._queue.condition.admin() is not Admin.DOWN:
+            return False
+        known = isinstance(request.args, dict) and request.args.get("even_down") is True
+        return not (known and request.command in _EVEN_DOWN)
 
     def _answer(self, request: Request, act: Callable[[], Any]) -> None:
         try:
@@ -79,7 +102,7 @@ class Requests:
             answer = ["fail", str(error)]
         except OSError as error:
             answer = ["fail", _system_error(error)]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a defect costs its asker an answer, no more
             _log.exception("the command %s failed", request.command)
             answer = ["fail", f"{request.command}: {type(error).__name__}: {error}"]
         if isinstance(answer, Durable):
@@ -153,7 +176,8 @@ class Requests:
         draft = _draft(request)
         waiting = self._store.newest(State.QUE, 1)
         if waiting:
-            return ["ok", self._queue.full_id(waiting[0])]
+            # It may have come in this very turn.
+            return Durable(["ok", self._queue.full_id(waiting[0])])
         return self._admitted(self._queue.admit(draft, State.QUE))
 
     def do_commit_message(self, request: Request) -> Any:

@@ -20,7 +20,6 @@ import os
 import resource
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,11 +162,3 @@ def _spawn(
                 "see its first line (#!) and its permissions"
             ) from error
         raise
-
-
-def signal_name(number: int) -> str:
-    """``SIGTERM`` for 15, and the number for one without a name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)

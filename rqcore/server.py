@@ -6,7 +6,9 @@ connection, with the reason in the log, and nothing else.
 
 `Server` listens, reads requests, and gives them to a handler one after another per connection: the
 next one is handed over when the one before was answered (`Request.reply`), so answers come in the
-order of the questions even when some wait for the disk.
+order of the questions even when some wait for the disk.  Whoever has said that nothing more comes,
+or has sent what is no frame, still gets the answers to what he asked before, then in the latter case
+the reason, then the end.
 """
 
 from __future__ import annotations
@@ -35,11 +37,16 @@ _ACCEPT_PAUSE = 0.25
 
 
 class Connection:
-    """One end of a connection; ``on_payload`` and ``on_close`` are called in the loop."""
+    """One end of a connection; its callbacks are called in the loop.
+
+    ``on_end`` is called when no more payloads will come, with what was wrong with the bytes, "" when
+    nothing was; without it the connection is then closed.
+    """
 
     def __init__(
         self, loop: Loop, sock: socket.socket,
         on_payload: Callable[[bytes], None], on_close: Callable[[], None],
+        on_end: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         sock.setblocking(False)
         self.closed = False
@@ -49,6 +56,7 @@ class Connection:
         self._decoder = wire.Decoder()
         self._on_payload = on_payload
         self._on_close = on_close
+        self._on_end = on_end
         self._out: deque[memoryview] = deque()
         self._backlog = 0
         self._closing = False
@@ -106,19 +114,28 @@ class Connection:
         except OSError:
             self.close()
             return
-        try:
-            if not data:
+        payloads: list[bytes] = []
+        with contextlib.suppress(WireError):  # told below: it is kept
+            if data:
+                payloads = self._decoder.feed(data)
+            else:
                 self._decoder.close()
-                self.close()
+        for payload in payloads:
+            if self.closed or self._closing:
                 return
-            for payload in self._decoder.feed(data):
-                if self.closed or self._closing:
-                    return
-                self._on_payload(payload)
-        except WireError as error:
-            _log.warning("a connection is ended: %s", error)
-            self.send(["fail", str(error)])
-            self.close_when_sent()
+            self._on_payload(payload)
+        fault = self._decoder.fault
+        if fault is not None:
+            _log.warning("a connection is ended: %s", fault)
+        if (fault is not None or not data) and not self.closed:
+            self._ended("" if fault is None else str(fault))
+
+    def _ended(self, problem: str) -> None:
+        self._loop.forget_reader(self._fd)
+        if self._on_end is None:
+            self.close()
+        else:
+            self._on_end(problem)
 
     def _on_writable(self) -> None:
         while self._out:
@@ -176,10 +193,16 @@ class _Asker:
         self._waiting: deque[bytes] = deque()
         self._busy = False
         self._looping = False
-        self.connection = Connection(loop, sock, self._on_payload, self._on_close)
+        #: Why no more requests come: "" when that was said in good order, None while some may.
+        self._end: str | None = None
+        self.connection = Connection(loop, sock, self._on_payload, self._on_close, self._on_end)
 
     def _on_payload(self, payload: bytes) -> None:
         self._waiting.append(payload)
+        self._next()
+
+    def _on_end(self, problem: str) -> None:
+        self._end = problem
         self._next()
 
     def _on_close(self) -> None:
@@ -196,6 +219,10 @@ class _Asker:
                 self._ask(self._waiting.popleft())
         finally:
             self._looping = False
+        if self._end is not None and not self._busy:
+            if self._end:
+                self.connection.send(["fail", self._end])
+            self.connection.close_when_sent()
 
     def _ask(self, payload: bytes) -> None:
         command, rest = wire.split_request(payload)
@@ -241,7 +268,7 @@ class Server:
             except OSError as error:
                 if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     raise
-                _log.error("no connection can be accepted for a moment: %s", error)  # noqa: TRY400
+                _log.error("no connection can be accepted for a moment: %s", error)
                 self._loop.forget_reader(self._sock.fileno())
                 self._loop.after(_ACCEPT_PAUSE, self._accept_again)
                 return

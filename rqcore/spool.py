@@ -72,13 +72,13 @@ class Spool:
             self.store.sync()
         except OSError as caught:
             error = caught
-            _log.error("the disk does not take what was written: %s", error)  # noqa: TRY400
+            _log.error("the disk does not take what was written: %s", error)
         # What is told may cause further changes; those are settled in a round of their own.
         waiting, self._after = self._after, []
         for callback in waiting:
             try:
                 callback(error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the others have still to be told
                 _log.exception("telling of a change failed")
 
     @property

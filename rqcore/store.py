@@ -1,8 +1,8 @@
 """The SpoolStore protocol: where a queue's messages live.
 
 One queue process owns one store and is the only writer.  Drivers are chosen by name through
-stevedore (group ``rqcore.store``); ``directory`` is the default.  `rqcore.testing` has the
-conformance suite that every driver passes.
+stevedore (group ``rqcore.store``); ``directory`` is the default.  `rqcore.conformance` is the suite
+that every driver passes.
 
 The protocol is made so that a directory, a SQL database or memory can keep it:
 
@@ -147,30 +147,31 @@ def _factory(driver: str) -> StoreFactory:
     from importlib.metadata import EntryPoint, entry_points  # noqa: PLC0415 - slow to import
 
     from stevedore import DriverManager  # noqa: PLC0415 - slow to import
-    from stevedore.exception import MultipleMatches, NoMatches  # noqa: PLC0415
+
+    points = entry_points(group="rqcore.store", name=driver)
+    if not points:
+        installed = sorted({point.name for point in entry_points(group="rqcore.store")})
+        raise StoreLoadError(
+            f'no store driver "{driver}" is installed; there are: {", ".join(installed)}. '
+            'Correct "store" in the configuration, or install the package that brings it'
+        )
+    if len(points) > 1:
+        owners = sorted(
+            f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            for point in points
+        )
+        raise StoreLoadError(
+            f'more than one store driver is named "{driver}": {", ".join(owners)}; uninstall one'
+        )
 
     class Drivers(DriverManager[StoreFactory]):
         """Reads the entry points afresh: stevedore's own cache can miss a new installation."""
 
         def list_entry_points(self) -> list[EntryPoint]:
-            return list(entry_points(group=self.namespace))
+            return list(points)
 
-    installed = sorted({point.name for point in entry_points(group="rqcore.store")})
     try:
-        manager = Drivers("rqcore.store", driver, warn_on_missing_entrypoint=False)
-    except NoMatches:
-        raise StoreLoadError(
-            f'no store driver "{driver}" is installed; there are: {", ".join(installed)}. '
-            'Correct "store" in the configuration, or install the package that brings it'
-        ) from None
-    except MultipleMatches:
-        owners = sorted(
-            f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-            for point in entry_points(group="rqcore.store", name=driver)
-        )
-        raise StoreLoadError(
-            f'more than one store driver is named "{driver}": {", ".join(owners)}; uninstall one'
-        ) from None
+        manager = Drivers("rqcore.store", driver)
     except Exception as error:
         raise StoreLoadError(
             f'the store driver "{driver}" cannot be loaded: {type(error).__name__}: {error}; '

@@ -81,7 +81,7 @@ class RunningInstance:
 
     def start(self, *options: str) -> RunningInstance:
         """Run it, and return when it is ready."""
-        with tempfile.TemporaryDirectory(prefix="rq-ready-", dir="/tmp") as folder:  # noqa: S108
+        with tempfile.TemporaryDirectory(prefix="rq-ready-", dir="/tmp") as folder:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             with contextlib.closing(listener):
                 listener.bind(f"{folder}/ready")
@@ -111,7 +111,7 @@ class RunningInstance:
         assert self.process is not None
         status = self.process.wait(PATIENCE)
         self.process = None
-        self._close_clients()
+        self.disconnect()
         return status
 
     def stop(self) -> None:
@@ -129,6 +129,30 @@ class RunningInstance:
         with _ended(pid) as ended:
             os.kill(pid, number)
             assert select.select([ended], [], [], PATIENCE)[0], f"process {pid} does not end"
+
+    def serving(self, name: str) -> None:
+        """Wait until a queue answers, after its process was killed or stopped."""
+        from rqcore.unix import Inotify
+
+        path = self.directory / "queue" / name
+        inotify = Inotify()
+        try:
+            inotify.add(str(path), Inotify.CREATE | Inotify.ATTRIB | Inotify.MOVED_TO)
+            while not self._answers(name):
+                ready, _, _ = select.select([inotify.fd], [], [], PATIENCE)
+                assert ready, f"queue {name} does not come back:\n{self.log_text()}"
+                inotify.read()
+        finally:
+            inotify.close()
+
+    def _answers(self, name: str) -> bool:
+        from rqcore.errors import UnreachableError
+
+        with self.client(name) as client:
+            try:
+                return bool(client.call("ping") == ["pong"])
+            except UnreachableError:
+                return False
 
     def processes(self) -> dict[int, str]:
         """The living processes of this instance, scripts included: pid and command line."""
@@ -169,12 +193,18 @@ class RunningInstance:
 
     def send(self, name: str, **fields: Any) -> str:
         """Send a message to a queue; returns its short id."""
-        answer: str = self.client(name).ask("create_message", {"dest": name, **fields})
+        answer: str = self.ask(name, "create_message", {"dest": name, **fields})
         return answer.rpartition("/")[2]
+
+    def ask(self, name: str, command: str, args: Mapping[str, Any] | None = None) -> Any:
+        """Ask a queue one thing on a connection of its own; a refusal is raised."""
+        with self.client(name) as client:
+            return client.ask(command, args)
 
     def message(self, name: str, msg_id: str) -> dict[str, Any]:
         """A message with its state and status."""
-        found: dict[str, Any] = self.client(name).ask("get_message", {"msg_id": msg_id})
+        args = {"msg_id": msg_id, "even_down": True}
+        found: dict[str, Any] = self.ask(name, "get_message", args)
         return found
 
     def until(
@@ -183,28 +213,28 @@ class RunningInstance:
     ) -> dict[str, Any]:  # fmt: skip
         """Wait until a message is in one of these states (else: any final one), and return it."""
         wanted = states or ("done", "err", "relayed")
-        follower = self.client(name)
-        # Subscribed first and looked at then, so that no change falls in between.
-        events = follower.subscribe({"msg_id": msg_id}, timeout=PATIENCE)
-        while True:
-            message = self.message(name, msg_id)
-            if message["state"] in wanted and matching(message):
-                follower.close()
-                return message
-            try:
-                next(events)
-            except (TimeoutError, StopIteration):
+        with self.client(name) as follower:
+            # Subscribed first and looked at then, so that no change falls in between.
+            events = follower.subscribe({"msg_id": msg_id}, timeout=PATIENCE)
+            while True:
                 message = self.message(name, msg_id)
-                raise AssertionError(
-                    f"{msg_id} does not become {wanted}: {message}\n{self.log_text()}"
-                ) from None
+                if message["state"] in wanted and matching(message):
+                    return message
+                try:
+                    next(events)
+                except (TimeoutError, StopIteration):
+                    message = self.message(name, msg_id)
+                    raise AssertionError(
+                        f"{msg_id} does not become {wanted}: {message}\n{self.log_text()}"
+                    ) from None
 
     def close(self) -> None:
         """Stop it and let go of everything."""
         self.stop()
-        self._close_clients()
+        self.disconnect()
 
-    def _close_clients(self) -> None:
+    def disconnect(self) -> None:
+        """Close all connections, between two tests that share an instance for example."""
         for client in self._clients:
             client.close()
         self._clients.clear()

@@ -53,7 +53,7 @@ class Timetable:
             try:
                 cron = CronLine(line.cron, line.tz)
             except RefusedError as error:
-                _log.error("queue %s: a schedule line is skipped: %s", config.name, error)  # noqa: TRY400
+                _log.error("queue %s: a schedule line is skipped: %s", config.name, error)
                 continue
             key = json.dumps([line.cron, line.tz, *_params(line)])
             while key in lines:  # the same line twice means two messages
@@ -81,7 +81,7 @@ class Timetable:
                 self._write(durably=True)
                 self._make(msg_id, self._intents[msg_id])
             except (OSError, StoreError, RefusedError) as error:
-                _log.error("the run of %s at %s fails: %s", line.cron, firing.at, error)  # noqa: TRY400
+                _log.error("the run of %s at %s fails: %s", line.cron, firing.at, error)
                 self._struck(msg_id)
 
     def skip(self) -> None:
@@ -126,7 +126,7 @@ class Timetable:
         except FileNotFoundError:
             return {"last": {}, "intents": {}}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            _log.error("%s is damaged (%r): the schedule starts from now", self._path, error)  # noqa: TRY400
+            _log.error("%s is damaged (%r): the schedule starts from now", self._path, error)
             return {"last": {}, "intents": {}}
 
     def _try_write(self) -> None:

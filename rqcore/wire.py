@@ -32,7 +32,6 @@ _DIGITS = 8
 _HEADER = len(_MAGIC) + _DIGITS + 1
 #: What eight digits can say.
 _MAX_LENGTH = 10**_DIGITS - 1
-_SHOWN = 20
 
 
 def encode(payload: bytes) -> bytes:
@@ -128,13 +127,16 @@ class Decoder:
         header = bytes(self._header)
         magic, digits, space = header[:4], header[4 : 4 + _DIGITS], header[4 + _DIGITS :]
         if not _MAGIC.startswith(magic):
+            wrong = next(i for i, byte in enumerate(magic) if byte != _MAGIC[i])
             raise WireError(
                 f"not the rq1 protocol: a frame begins with {_text(_MAGIC)}, "
-                f"this one with {_text(header)}"
+                f"this one with {_text(magic[: wrong + 1])}"
             )
         if digits and not digits.isdigit():
+            wrong = len(digits) - len(digits.lstrip(b"0123456789"))
             raise WireError(
-                f"length of a frame is {_text(digits)}; it must be {_DIGITS} decimal digits"
+                f"length of a frame is {_text(digits[: wrong + 1])}; "
+                f"it must be {_DIGITS} decimal digits"
             )
         if len(digits) == _DIGITS and int(digits) > self._max_frame:
             raise WireError(
@@ -179,5 +181,5 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _text(data: bytes) -> str:
-    """The beginning of some bytes, quoted, for an error."""
-    return repr(data[:_SHOWN].decode("ascii", "backslashreplace"))
+    """Some bytes, quoted, for an error."""
+    return repr(data.decode("latin-1"))

@@ -31,7 +31,7 @@ from rqcore.lifecycle import State, Step
 from rqcore.message import Message
 from rqcore.pipe import Outcome
 from rqcore.run import Run
-from rqcore.script import ScriptError, ScriptProcess, command_line, signal_name, start_script
+from rqcore.script import ScriptError, ScriptProcess, command_line, start_script
 
 if TYPE_CHECKING:
     from rqcore.queue import QueueProcess
@@ -62,18 +62,16 @@ class Work:
         script = queue.condition.check_script()
         if script is None:
             return False
-        queued = queue.load(msg_id, State.QUE)
+        try:
+            queued = queue.load(msg_id, State.QUE)
+        except OSError as error:
+            self._pause_after(error, f"{msg_id} cannot be read")
+            return False
         if queued is None:
             queue.schedule.discard(msg_id)
             return True
-        vote = queue.hooks.check_start(queued, queue.info)
-        if vote is not None:
-            self._hold(queued, vote)
-            return True
-        try:
-            extra = queue.hooks.collect_environment(queued, queue.info)
-        except PluginFailedError as error:
-            self._hold(queued, Hold(str(error), _PLUGIN_PAUSE))
+        extra = self._asked_plugins(queued)
+        if extra is None:
             return True
         dups = tuple(map(queue.full_id, queue.schedule.start(msg_id)))
         message = replace(queued, dups=dups)
@@ -90,6 +88,18 @@ class Work:
             return False
         queue.hooks.message_starting(message, queue.info)
         return self._spawn(message, script, extra)
+
+    def _asked_plugins(self, message: Message) -> Mapping[str, str] | None:
+        """What plugins add to the environment; None when one of them lets the message wait."""
+        hooks, info = self._queue.hooks, self._queue.info
+        vote = hooks.check_start(message, info)
+        if vote is None:
+            try:
+                return hooks.collect_environment(message, info)
+            except PluginFailedError as error:
+                vote = Hold(str(error), _PLUGIN_PAUSE)
+        self._hold(message, vote)
+        return None
 
     def _hold(self, message: Message, vote: Hold | Delay) -> None:
         until = vote.until if isinstance(vote, Delay) else time() + vote.seconds
@@ -153,7 +163,7 @@ class Work:
         """The system is out of something: try again after a growing pause."""
         self._pause = min(_MAX_PAUSE, self._pause * 2 or 0.5)
         self.pause_reason = f"{what}: {error}; next try in {self._pause:g} s"
-        _log.error("%s", self.pause_reason)  # noqa: TRY400
+        _log.error("%s", self.pause_reason)
         self._queue.loop.after(self._pause, self._resume)
 
     def _resume(self) -> None:
@@ -182,15 +192,17 @@ class Work:
         """The script has ended: its verdict, and where the message goes."""
         queue, message, ended = self._queue, run.message, run.ended
         assert ended is not None
-        if run.ending == "stop" and ended.signal is not None:
+        verdict = run.conclusion.verdict
+        finished = verdict is not None and (verdict.kind == "err" or ended.exit_status == 0)
+        if run.ending == "stop" and not finished:
             self._settle(run, lambda: self._back_to_que(run))
             return
         outcome = run.conclusion.conclude(
             ended.exit_status, ended.signal, message.count, message.max_count
         )
-        if run.ending == "destroy" and not (ended.exit_status == 0 and outcome.state in _GOOD):
-            by = f" by {signal_name(ended.signal)}" if ended.signal else ""
-            outcome = replace(outcome, state=State.ERR, status=f"DESTROYED - ended{by} on request")
+        if run.ending == "destroy" and outcome.state not in _GOOD:
+            status = f"{outcome.status} - destroyed on request"
+            outcome = replace(outcome, state=State.ERR, status=status)
         queue.hooks.message_finishing(message, queue.info, outcome)
         if outcome.state is State.QUE:
             self._settle(run, lambda: self._resend(run, outcome))
@@ -202,12 +214,12 @@ class Work:
         try:
             act()
         except NotFoundError:
-            _log.error("%s was taken away while it ran", run.message.msg_id)  # noqa: TRY400
+            _log.error("%s was taken away while it ran", run.message.msg_id)
             self._released(run, absorbed=False)
         except OSError as error:
             run.retries += 1
             pause = min(_MAX_PAUSE, 0.25 * 2**run.retries)
-            _log.error(  # noqa: TRY400
+            _log.error(
                 "%s has ended but cannot leave run: %s; next try in %g s",
                 run.message.msg_id, error, pause,
             )  # fmt: skip
@@ -233,11 +245,14 @@ class Work:
         )
         self._released(run, absorbed=False)
 
-        def tell() -> None:
-            queue.hooks.message_resend(message, queue.info, outcome.delay, outcome.status)
-            queue.queued(message, Step.RESEND)
+        def tell(error: OSError | None) -> None:
+            if error is None:
+                queue.hooks.message_resend(message, queue.info, outcome.delay, outcome.status)
+                queue.queued(message, Step.RESEND)
+            else:  # the disk may have it or not: it lies in que, so it waits for its turn
+                queue.enqueue(message)
 
-        queue.spool.fact(tell)
+        queue.spool.after(tell)
 
     def _finish(self, run: Run, outcome: Outcome) -> None:
         queue, message, state = self._queue, run.message, outcome.state
@@ -246,9 +261,12 @@ class Work:
             # The duplicates first: after a crash in between, the message runs again, they do not.
             for msg_id in queue.schedule.dups_of(message.msg_id):
                 self._absorb(msg_id, message, state)
-        queue.spool.move(message, Step.FINISH, State.RUN, state, status=outcome.status)
+        final = replace(message, count=outcome.count, dups=message.dups if absorbed else ())
+        queue.spool.move(
+            final, Step.FINISH, State.RUN, state, status=outcome.status, rewrite=final != message
+        )
         self._released(run, absorbed=absorbed)
-        queue.spool.fact(lambda: self._tell_finished(message, outcome))
+        queue.spool.fact(lambda: self._tell_finished(final, outcome))
 
     def _tell_finished(self, message: Message, outcome: Outcome) -> None:
         hooks, info = self._queue.hooks, self._queue.info

@@ -35,6 +35,8 @@ _FLAT = (State.PREP, State.QUE, State.RUN, State.ERR)
 _HASHED = (State.DONE, State.RELAYED)
 _TMP, _CORRUPT = "tmp", "corrupt"
 _DIGESTS = "digests.json"
+#: What is wrong with a file itself; anything else is the system's trouble, and may pass.
+_UNREADABLE = {errno.EISDIR, errno.EACCES, errno.ELOOP, errno.ENOTDIR}
 
 
 class DirectoryStore:
@@ -53,7 +55,7 @@ class DirectoryStore:
                 durable.make_dir(f"{self._path}/{name}")
         self._sync = Sync(self._path, enabled=self._fsync)
         for name in durable.children(f"{self._path}/{_TMP}"):
-            durable.remove_tree(f"{self._path}/{_TMP}/{name}")
+            durable.clear_away(f"{self._path}/{_TMP}/{name}")
         self._flat = {
             state: SortedIds(filter(is_msg_id, durable.children(self._roots[state])))
             for state in _FLAT
@@ -101,7 +103,7 @@ class DirectoryStore:
                 self._share(staged, attached)
             self._sync.rename(staged, self.directory(message.msg_id, state), old_matters=False)
         except BaseException:
-            durable.remove_tree(staged)
+            durable.clear_away(staged)
             raise
         self._entered(message.msg_id, state)
 
@@ -113,7 +115,7 @@ class DirectoryStore:
         source = self.directory(msg_id, old)
         with self._gone_means_not_found(msg_id, old):
             if message is not None:
-                self._sync.replace(f"{source}/msg", message.to_json())
+                self._sync.replace(f"{source}/msg", message.to_json(), promised=True)
             if status is not None:
                 self._sync.replace(f"{source}/status", _status_json(status))
             if old is State.RUN:
@@ -128,7 +130,7 @@ class DirectoryStore:
     def _rename_into(self, source: str, msg_id: str, state: State) -> None:
         target = self.directory(msg_id, state)
         if state in self._hashed:
-            self._sync.ensure_dir(os.path.dirname(target))
+            self._sync.ensure_dir(os.path.dirname(target), self._path)
         try:
             self._sync.rename(source, target)
         except OSError as error:
@@ -145,7 +147,7 @@ class DirectoryStore:
         with self._gone_means_not_found(msg_id, state):
             self._sync.rename(self.directory(msg_id, state), trash)
         self._left(msg_id, state)
-        durable.remove_tree(trash)
+        durable.clear_away(trash)
 
     def quarantine(self, msg_id: str, state: State, reason: str) -> None:
         transition(Step.QUARANTINE, state, None)
@@ -199,6 +201,8 @@ class DirectoryStore:
                 raise _not_found() from None
             raise UnreadableError("it has no file 'msg'") from None
         except OSError as error:
+            if error.errno not in _UNREADABLE:
+                raise
             raise UnreadableError(f"its file 'msg' cannot be read: {error.strerror}") from error
         try:
             return load_message(data, msg_id)
@@ -246,11 +250,13 @@ class DirectoryStore:
     def attach(self, msg_id: str, state: State, name: str, staged: str, digest: Digest) -> None:
         path = self.directory(msg_id, state)
         with self._gone_means_not_found(msg_id, state):
-            self._sync.ensure_dir(f"{path}/attach")
+            self._sync.ensure_dir(f"{path}/attach", path)
             known = self._digests(path)
-            known[name] = _digest_json(f"{staged}", digest)
+            known[name] = _digest_json(staged, digest)
             self._sync.replace(f"{path}/{_DIGESTS}", json.dumps(known).encode("ascii"))
             self._sync.rename(staged, f"{path}/attach/{name}", old_matters=False)
+            # Two names of the same file: then the rename did nothing, by the letter of POSIX.
+            durable.remove_quietly(staged)
 
     def detach(self, msg_id: str, state: State, name: str) -> None:
         path = self.directory(msg_id, state)
@@ -328,7 +334,8 @@ class DirectoryStore:
         except FileNotFoundError:
             if durable.exists(self.directory(msg_id, state)):
                 raise
-            self._left(msg_id, state)
+            if state in self._flat:  # of the others nobody knows whether it was ever counted
+                self._left(msg_id, state)
             raise _not_found() from None
 
 

@@ -92,7 +92,7 @@ class HashedIds:
         """
         total = 0
         for bucket in self._buckets("", "", ""):
-            links = os.stat(bucket).st_nlink if trust_links else 1
+            links = _links(bucket) if trust_links else 1
             # 1 means that the file system gave up counting (ext4 does so past 65000).
             total += links - 2 if links > 1 else sum(map(is_msg_id, children(bucket)))
         return total
@@ -108,6 +108,13 @@ class HashedIds:
                 for m in _descending(f"{self._root}/{d}/{h}", 2):
                     if not (day and d == day and h == hour and m > minute):
                         yield f"{self._root}/{d}/{h}/{m}"
+
+
+def _links(path: str) -> int:
+    try:
+        return os.stat(path).st_nlink
+    except FileNotFoundError:  # a cleaner took it away meanwhile
+        return 0
 
 
 def _descending(path: str, length: int) -> list[str]:

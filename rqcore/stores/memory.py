@@ -56,11 +56,15 @@ class MemoryStore:
         kept = _Kept(message, state)
         path = self._path(message.msg_id)
         os.mkdir(path)
-        for item in attached:
-            durable.make_private_dir(f"{path}/attach")
-            durable.take_file(item.path, f"{path}/attach/{item.name}")
-            if item.digest is not None:
-                kept.digests[item.name] = item.digest
+        try:
+            for item in attached:
+                durable.make_private_dir(f"{path}/attach")
+                durable.take_file(item.path, f"{path}/attach/{item.name}")
+                if item.digest is not None:
+                    kept.digests[item.name] = item.digest
+        except BaseException:
+            durable.remove_tree(path)
+            raise
         self._kept[message.msg_id] = kept
         self._by_state[state].add(message.msg_id)
 
@@ -132,6 +136,7 @@ class MemoryStore:
         folder = f"{self._path(msg_id)}/attach"
         durable.make_private_dir(folder)
         durable.move_dir(staged, f"{folder}/{name}")
+        durable.remove_quietly(staged)  # two names of one file: then the rename did nothing
         kept.digests[name] = digest
 
     def detach(self, msg_id: str, state: State, name: str) -> None:

@@ -21,8 +21,8 @@ NO_PARAMS = ("", "", "", "")
 
 
 def entry(number: int, due: float = 0, *params: str) -> Entry:
-    four = (*params, *NO_PARAMS)[:4]
-    return Entry(f"20260101.0000.00.000.{number:06d}", due, four)
+    first, second, third, fourth = (*params, *NO_PARAMS)[:4]
+    return Entry(f"20260101.0000.00.000.{number:06d}", due, (first, second, third, fourth))
 
 
 def filled(schedule: Schedule, *entries: Entry) -> list[str]:
@@ -168,7 +168,7 @@ class AgainstModel(RuleBasedStateMachine):
         if msg_id is not None:
             assert self.schedule.start(msg_id) == self.model.start(msg_id)
 
-    @precondition(lambda self: set(self.model.queued) - set(self.model.aside))
+    @precondition(lambda self: len(self.model.queued) > len(self.model.aside))
     @rule(data=st.data())
     def start_any(self, data: st.DataObject) -> None:
         choice = sorted(set(self.model.queued) - set(self.model.aside))
@@ -368,7 +368,10 @@ class Steps:
         return Due(value)
 
 
-SHAPES = {
+Params = tuple[str, str, str, str]
+Rule = tuple[int, ...]
+
+SHAPES: dict[str, tuple[Rule, Rule, Callable[[int], Params]]] = {
     "plain": ((), (), lambda i: NO_PARAMS),
     "every key its own": ((1,), (2,), lambda i: (f"b{i}", f"c{i}", "", "")),
     "few keys": ((1,), (), lambda i: (f"b{i % 8}", "", "", "")),

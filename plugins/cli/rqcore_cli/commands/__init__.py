@@ -1,0 +1,1 @@
+"""The commands of ``rq``, each module imported when one of its commands is called."""
