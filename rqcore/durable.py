@@ -135,6 +135,11 @@ def replace_unsynced(path: PathLike, data: bytes) -> None:
     os.rename(_temporary(path), path)
 
 
+def rename_unsynced(old: PathLike, new: PathLike) -> None:
+    """Rename; need not last."""
+    os.rename(old, new)
+
+
 def make_private_dir(path: PathLike) -> None:
     """Make a directory that need not last, such as a script's working directory."""
     with contextlib.suppress(FileExistsError):

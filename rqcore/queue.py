@@ -234,6 +234,11 @@ class QueueProcess:
     ) -> None:
         """Take a new configuration; running messages are not disturbed."""
         old = self.info.config
+        if (config.store, config.fsync) != (self.config.store, self.config.fsync):
+            _log.warning(
+                "queue %s: another store or fsync counts after: rq queue restart %s",
+                self.name, self.name,
+            )  # fmt: skip
         self.settings, self.config = settings, config
         self.work.login = login
         self.info = self.spool.queue = self._describe(config)

@@ -37,6 +37,8 @@ WRITERS = {
 
 #: Modules of more than 450 lines, each with the reason why it is still one job.
 LONG = {
+    "rqcore.durable": "everything that writes in the spool, on one page by intent",
+    "rqcore.schedule": "one data structure, and what keeps its parts in step",
     "rqcore.hookspecs": "every hook with its whole contract, on one page by intent",
 }
 

@@ -123,7 +123,7 @@ class DirectoryStore:
             if row.durable:
                 self._rename_into(source, msg_id, new)
             else:
-                os.rename(source, self.directory(msg_id, new))
+                durable.rename_unsynced(source, self.directory(msg_id, new))
         self._left(msg_id, old)
         self._entered(msg_id, new)
 

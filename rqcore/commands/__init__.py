@@ -1,0 +1,1 @@
+"""What a queue can be asked, by subject; `rqcore.requests` puts it together."""
