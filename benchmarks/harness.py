@@ -1,7 +1,7 @@
 """What the benchmarks share: figures, rounds, instances, and what the kernel says of a process.
 
-Everything a benchmark makes lies under `Bench.folder`, which the runner removes; every process it
-starts is ended when its ``with`` block is left, also by an error.
+Everything a benchmark makes lies under `Bench.folder`, which the runner removes at the very end;
+every process it starts is ended when its ``with`` block is left, also by an error.
 
 The machine is never quiet.  A figure is therefore measured in several rounds, in each of which the
 raw limit that it is compared with is measured right beside it; what is told is the median of the
@@ -64,13 +64,12 @@ class Bench:
 
     @contextmanager
     def instance(self, name: str) -> Iterator[RunningInstance]:
-        """An instance to configure and start; stopped, and seen to be gone, at the end."""
+        """An instance to configure and start; stopped, and no process left of it, at the end."""
         instance = RunningInstance(self.folder / name)
         try:
             yield instance
         finally:
             instance.close()
-            shutil.rmtree(instance.directory, ignore_errors=True)
 
     def compiled(self, name: str, source: str) -> Path | None:
         """A program made of this C source; None where there is no compiler."""

@@ -53,13 +53,17 @@ def main() -> int:
     machine = _machine(options.dir)
     print(", ".join(f"{key} {value}" for key, value in machine.items()), file=table)
     results: dict[str, list[Figure]] = {}
-    for name in options.names or BENCHMARKS:
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=options.dir) as folder:
-            results[name] = BENCHMARKS[name](Bench(Path(folder).resolve(), options.quick))
-        print(f"\n{name} ({time.perf_counter() - began:.0f} s)", file=table)
-        for figure in results[name]:
-            print(_line(figure), file=table, flush=True)
+    # Removed at the very end: ext4 makes files several times more slowly where many were removed
+    # in the last minutes, and the next benchmark would pay for it.
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.dir) as folder:
+        for name in options.names or BENCHMARKS:
+            began = time.perf_counter()
+            own = Path(folder).resolve() / name
+            own.mkdir()
+            results[name] = BENCHMARKS[name](Bench(own, options.quick))
+            print(f"\n{name} ({time.perf_counter() - began:.0f} s)", file=table)
+            for figure in results[name]:
+                print(_line(figure), file=table, flush=True)
     if options.json:
         report = {
             "machine": machine, "quick": options.quick,

@@ -87,23 +87,22 @@ def queue_main(
 ) -> int:
     """A queue's process, from its start to its end; returns its exit status."""
     loop = Loop()
-    pid_file = instance.queue_pid_file(name)
-    lock = durable.lock_file(pid_file, f"{os.getpid()}\n".encode())
-    if lock is None:
-        _log.warning("queue %s: its former process has not ended yet", name)
-        return os.EX_TEMPFAIL
     try:
+        lock = durable.lock_file(instance.queue_pid_file(name), f"{os.getpid()}\n".encode())
+        if lock is None:
+            _log.warning("queue %s: its former process has not ended yet", name)
+            return os.EX_TEMPFAIL
         settings, _ = instance.load_config()
         config, warnings = instance.load_queue(name)
         for warning in warnings:
             _log.warning("%s", warning)
         queue = QueueProcess(loop, instance, settings, config, hooks, login)
-    except (ConfigError, RqError) as error:
+        server = Server(loop, str(instance.queue_socket(name)), Requests(queue).handle)
+    except (ConfigError, RqError, OSError) as error:
         _log.error("queue %s cannot start: %s", name, error)
         _say(link, {"problem": str(error)})
-        return EXIT_CONFIG
-    requests = Requests(queue)
-    server = Server(loop, str(instance.queue_socket(name)), requests.handle)
+        # What the system refuses now it may give later.
+        return os.EX_OSERR if isinstance(error, OSError) else EXIT_CONFIG
 
     def on_order(payload: bytes) -> None:
         _on_order(payload, queue)

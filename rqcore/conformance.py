@@ -105,12 +105,12 @@ class StoreConformance:
     # Every step of the table
 
     @pytest.mark.parametrize(
-        "row",
-        [row for row in TRANSITIONS if row.old is not None and row.new is not None],
-        ids=lambda row: f"{row.step}-{row.old}-{row.new}",
+        ("step", "old", "new"),
+        [(row.step, row.old, row.new) for row in TRANSITIONS if row.old and row.new],
     )
-    def test_a_message_can_take_every_step_of_the_table(self, store: SpoolStore, row: object) -> None:
-        step, old, new = row.step, row.old, row.new  # type: ignore[attr-defined]
+    def test_a_message_can_take_every_step_of_the_table(
+        self, store: SpoolStore, step: Step, old: State, new: State
+    ) -> None:
         message = self.add(store, old, param2=_STRANGE)
         bystander = self.add(store, old)
         store.move(message.msg_id, step, old, new)
@@ -122,7 +122,7 @@ class StoreConformance:
         counts[old] += 1
         counts[new] += 1
         assert dict(store.counts()) == counts
-        assert store.newest(new, 10) == [message.msg_id] or old is new
+        assert store.newest(new, 10) == [message.msg_id]
         assert store.newest(old, 10) == [bystander.msg_id]
         with pytest.raises(NotFoundError):
             store.load(message.msg_id, old)

@@ -68,9 +68,7 @@ def _target(queue: QueueProcess, message: Message, dest: str) -> str:
         if address is None:
             raise RefusedError(f"{dest} is no queue and no URL of one")
         if address.base:
-            raise RefusedError(
-                f"no plugin carries messages to {address.base} (rqcore-relay would)"
-            )
+            raise RefusedError(f"no plugin carries messages to {address.base} (rqcore-relay would)")
         target = address.queue
     if not queue.instance.queue_config_file(target).exists():
         raise RefusedError(f"there is no queue {target}")

@@ -111,6 +111,12 @@ def lock_file(path: PathLike, content: bytes) -> int | None:
 def remove_tree(path: PathLike) -> None:
     """Remove a file or a directory with all that is in it; it is no error when there is none."""
     try:
+        os.rmdir(path)  # an empty one, also when there is no descriptor left to look into it
+    except OSError:
+        pass
+    else:
+        return
+    try:
         shutil.rmtree(path)
     except NotADirectoryError:
         os.unlink(path)

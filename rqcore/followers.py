@@ -31,7 +31,9 @@ _LOG_EVERY = 0.05
 class _Log:
     """A log that somebody follows: told of at once, then at most so often."""
 
-    def __init__(self, loop: Loop, watcher: Watcher, path: str, tell: Callable[[int], None]) -> None:
+    def __init__(
+        self, loop: Loop, watcher: Watcher, path: str, tell: Callable[[int], None]
+    ) -> None:
         self._loop = loop
         self._watcher = watcher
         self._path = path
@@ -83,9 +85,7 @@ class Followers:
         """A running message has a new status text."""
         self._send(message.msg_id, {"event": "status", "msg_id": message.msg_id, "status": text})
 
-    def on_moved(
-        self, message: Message, old: State | None, new: State | None, step: Step
-    ) -> None:
+    def on_moved(self, message: Message, old: State | None, new: State | None, step: Step) -> None:
         """A message changed its state, durably."""
         log = self._logs.pop(message.msg_id, None) if new is not State.RUN else None
         if log is not None:

@@ -82,7 +82,9 @@ class QueueProcess:
 
     def _describe(self, config: QueueConfig) -> QueueInfo:
         effective = {
-            field.name: getattr(config, field.name) for field in fields(config) if field.name != "raw"
+            field.name: getattr(config, field.name)
+            for field in fields(config)
+            if field.name != "raw"
         }
         effective["schedule"] = [asdict(line) for line in config.schedule]
         return QueueInfo(config.name, str(self.instance.queue_dir(config.name)), effective)
@@ -118,7 +120,10 @@ class QueueProcess:
             return None
         except UnreadableError as error:
             _log.error("%s in %s is set aside in corrupt/: %s", msg_id, state, error)
-            self.store.quarantine(msg_id, state, str(error))
+            try:
+                self.store.quarantine(msg_id, state, str(error))
+            except OSError as stuck:
+                _log.error("%s cannot be set aside, and is left alone: %s", msg_id, stuck)
             self.spool.fact(lambda: None)
             return None
 
@@ -130,7 +135,13 @@ class QueueProcess:
             return
         _log.info("%s was moved into %s by hand; it is %s now", name, state, message.msg_id)
         if state is State.QUE:
-            self.spool.fact(lambda: self.queued(message, Step.ADOPT))
+            self.spool.after(lambda error: self._adopted(message, error))
+
+    def _adopted(self, message: Message, error: OSError | None) -> None:
+        if error is None:
+            self.queued(message, Step.ADOPT)
+        else:
+            self.enqueue(message)
 
     # Coming in
 
@@ -163,11 +174,14 @@ class QueueProcess:
     def committed(self, message: Message, step: Step) -> None:
         """After the settle that made it durable in ``que``, a new message is told of and scheduled."""
 
-        def tell() -> None:
-            self.hooks.message_committed(message, self.info)
-            self.queued(message, step)
+        def tell(error: OSError | None) -> None:
+            if error is None:
+                self.hooks.message_committed(message, self.info)
+                self.queued(message, step)
+            elif step is not Step.CREATE:  # it lies in que, whatever the disk has: it runs
+                self.enqueue(message)
 
-        self.spool.fact(tell)
+        self.spool.after(tell)
 
     def queued(self, message: Message, cause: Step) -> None:
         """A message is durable in ``que``: it waits for its turn, and the hooks are told."""
@@ -268,7 +282,7 @@ class QueueProcess:
             self._stopped()
 
     def _stopped(self) -> None:
-        self.spool.fact(self.loop.stop)
+        self.spool.after(lambda _: self.loop.stop())
 
     def close(self) -> None:
         """Let go of the store."""

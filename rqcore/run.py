@@ -53,9 +53,7 @@ class Owner(Protocol):
 class Run:
     """See the head of this module."""
 
-    def __init__(
-        self, loop: Loop, owner: Owner, message: Message, process: ScriptProcess
-    ) -> None:
+    def __init__(self, loop: Loop, owner: Owner, message: Message, process: ScriptProcess) -> None:
         self.message = message
         self.process = process
         self.conclusion = pipe.Conclusion()

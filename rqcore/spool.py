@@ -6,7 +6,8 @@ the followers) waits until `settle` has made the whole turn's changes durable wi
 order of `after` is the order in which things are told.
 
 If the disk refuses the sync, `after` callbacks get the error: askers are told "fail", and hooks are
-told nothing, for nothing is certain.  The messages stay where they are and the queue goes on.
+told nothing, for nothing is certain.  A new message is taken back, since its sender will send it
+again; the others stay where they are, and the queue goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from rqcore.errors import NotFoundError
 from rqcore.hooks import Hooks
 from rqcore.hookspecs import QueueInfo
 from rqcore.lifecycle import State, Step
@@ -38,6 +40,7 @@ class Spool:
     def add(self, message: Message, state: State, attached: Sequence[Attached] = ()) -> None:
         """A new message; what it means (prepared, committed) is told by the caller's `after`."""
         self.store.add(message, state, attached)
+        self.after(lambda error: None if error is None else self._take_back(message, state))
         step = Step.PREPARE if state is State.PREP else Step.CREATE
         self._tell_moved(message, None, state, step)
 
@@ -80,6 +83,12 @@ class Spool:
                 callback(error)
             except Exception:  # noqa: BLE001 - the others have still to be told
                 _log.exception("telling of a change failed")
+
+    def _take_back(self, message: Message, state: State) -> None:
+        try:
+            self.store.remove(message.msg_id, state)
+        except (OSError, NotFoundError) as error:
+            _log.error("%s was refused, but stays in %s: %s", message.msg_id, state, error)
 
     @property
     def unsettled(self) -> bool:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rqcore.hooks import Hooks
 
 PATIENCE = 30.0
+pytest.register_assert_rewrite("rqcore.conformance")
 
 
 class RunningInstance:
@@ -132,7 +133,7 @@ class RunningInstance:
 
     def serving(self, name: str) -> None:
         """Wait until a queue answers, after its process was killed or stopped."""
-        from rqcore.unix import Inotify
+        from rqcore.unix import Inotify  # noqa: PLC0415
 
         path = self.directory / "queue" / name
         inotify = Inotify()
@@ -146,7 +147,7 @@ class RunningInstance:
             inotify.close()
 
     def _answers(self, name: str) -> bool:
-        from rqcore.errors import UnreachableError
+        from rqcore.errors import UnreachableError  # noqa: PLC0415
 
         with self.client(name) as client:
             try:

@@ -33,7 +33,11 @@ class Timetable:
     """See the head of this module; ``admit`` makes a message of a draft with an id."""
 
     def __init__(
-        self, folder: str, store: SpoolStore, admit: Admit, after: Callable[[Callable[[], None]], None]
+        self,
+        folder: str,
+        store: SpoolStore,
+        admit: Admit,
+        after: Callable[[Callable[[], None]], None],
     ) -> None:
         self._path = f"{folder}/cron.json"
         self._store = store

@@ -128,7 +128,9 @@ def processes_by_environment(name: str) -> Iterator[tuple[int, str]]:
         try:
             with open(f"/proc/{entry}/environ", "rb") as file:
                 pairs = file.read().split(b"\0")
-        except OSError:  # it ended meanwhile, or is not ours to look at: then it is no script of ours
+        except (
+            OSError
+        ):  # it ended meanwhile, or is not ours to look at: then it is no script of ours
             continue
         for pair in pairs:
             if pair.startswith(wanted) and process_start(int(entry)) is not None:

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _GOOD = (State.DONE, State.RELAYED)
 _PLUGIN_PAUSE = 10.0
+_ITS_OWN_PAUSE = 10.0
+#: What is wrong with one message's directory, such as one that root moved in; not with the system.
+_ITS_OWN_TROUBLE = {
+    errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR,
+}  # fmt: skip
 _MAX_PAUSE = 30.0
 
 
@@ -65,8 +70,7 @@ class Work:
         try:
             queued = queue.load(msg_id, State.QUE)
         except OSError as error:
-            self._pause_after(error, f"{msg_id} cannot be read")
-            return False
+            return self._not_now(msg_id, error)
         if queued is None:
             queue.schedule.discard(msg_id)
             return True
@@ -76,16 +80,13 @@ class Work:
         dups = tuple(map(queue.full_id, queue.schedule.start(msg_id)))
         message = replace(queued, dups=dups)
         try:
-            queue.spool.move(
-                message, Step.START, State.QUE, State.RUN, rewrite=dups != queued.dups
-            )
+            queue.spool.move(message, Step.START, State.QUE, State.RUN, rewrite=dups != queued.dups)
         except NotFoundError:
             queue.schedule.finished(msg_id, absorbed=False)
             return True
         except OSError as error:
             self._back_in_schedule(message)
-            self._pause_after(error, f"{msg_id} cannot be started")
-            return False
+            return self._not_now(msg_id, error)
         queue.hooks.message_starting(message, queue.info)
         return self._spawn(message, script, extra)
 
@@ -100,6 +101,18 @@ class Work:
                 vote = Hold(str(error), _PLUGIN_PAUSE)
         self._hold(message, vote)
         return None
+
+    def _not_now(self, msg_id: str, error: OSError) -> bool:
+        """It cannot be started; True when that is its own trouble, and others can be tried."""
+        if error.errno not in _ITS_OWN_TROUBLE:
+            self._pause_after(error, f"{msg_id} cannot be started")
+            return False
+        _log.error(
+            "%s cannot be started: %s; next try in %g s, see who owns its files",
+            msg_id, error, _ITS_OWN_PAUSE,
+        )  # fmt: skip
+        self._queue.schedule.hold(msg_id, time() + _ITS_OWN_PAUSE)
+        return True
 
     def _hold(self, message: Message, vote: Hold | Delay) -> None:
         until = vote.until if isinstance(vote, Delay) else time() + vote.seconds
@@ -231,11 +244,17 @@ class Work:
         self._queue.run_ended()
 
     def _back_to_que(self, run: Run) -> None:
-        self._queue.spool.move(
-            run.message, Step.UNSTART, State.RUN, State.QUE, status="stopped; runs again"
-        )
+        message = run.message
+        try:
+            self._queue.spool.move(
+                message, Step.UNSTART, State.RUN, State.QUE, status="stopped; runs again"
+            )
+        except OSError as error:  # nobody needs to wait for that: the next start does the same
+            _log.warning("%s stays in run until the next start: %s", message.msg_id, error)
+            self._released(run, absorbed=False)
+            return
         self._released(run, absorbed=False)
-        self._queue.enqueue(run.message)
+        self._queue.enqueue(message)
 
     def _resend(self, run: Run, outcome: Outcome) -> None:
         queue = self._queue

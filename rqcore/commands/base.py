@@ -59,7 +59,7 @@ class Commands:
             value = answer.value
             self._spool.after(
                 lambda error: request.reply(
-                    value if error is None else ["fail", system_error(error)]
+                    value if error is None else ["fail", _not_durable(error)]
                 )
             )
         elif answer is not LATER:
@@ -86,6 +86,13 @@ def short_id(given: str) -> str:
     """The short id in an id, which may be a full one."""
     address = None if is_msg_id(given) else parse_full_id(given)
     return given if address is None else address.msg_id
+
+
+def _not_durable(error: OSError) -> str:
+    return (
+        f"the disk does not take it: {error.strerror or error}; a new message was taken back, "
+        "of anything else nobody knows whether it lasts: look before you ask again"
+    )
 
 
 def system_error(error: OSError) -> str:

@@ -14,7 +14,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rqcore import unix, wire
 from rqcore.address import reachable
@@ -30,9 +30,7 @@ class Raw:
     """A plain socket to a queue (or, without a name, to the manager), to send any bytes by."""
 
     def __init__(self, instance: RunningInstance, queue: str | None = None) -> None:
-        path = (
-            instance.instance.queue_socket(queue) if queue else instance.instance.manager_socket
-        )
+        path = instance.instance.queue_socket(queue) if queue else instance.instance.manager_socket
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(PATIENCE)
         self._bytes = b""
@@ -43,7 +41,7 @@ class Raw:
             self.sock.close()
             raise
 
-    def __enter__(self) -> Raw:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,7 +160,7 @@ class Ended:
     def __init__(self, *pids: int) -> None:
         self._fds = {pid: os.pidfd_open(pid) for pid in pids}
 
-    def __enter__(self) -> Ended:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

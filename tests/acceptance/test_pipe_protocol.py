@@ -93,8 +93,8 @@ def gate(tmp_path: Path) -> Gate:
     ("exec 4<&-; echo 'done deaf' >&3", "done - deaf"),
     ("exec 1>&- 2>&-; echo 'done silent' >&3", "done - silent"),
     # what is no resend is an error, not a loop
-    ("echo 'resend soon' >&3", "err - resend lacks its delay: 'soon'; write resend SECONDS-REASON, "
-     "for instance: resend 300-no answer"),
+    ("echo 'resend soon' >&3", ("err - resend lacks its delay: 'soon'; write resend SECONDS-REASON, "
+     "for instance: resend 300-no answer")),
 ])  # fmt: skip
 def test_verdicts(rq: RunningInstance, script: str, status: str) -> None:
     message = rq.until("say", rq.send("say", param1=script))
@@ -114,9 +114,7 @@ def test_a_megabyte_line_costs_nothing_but_its_end(rq: RunningInstance) -> None:
 
 
 def test_a_flood_on_both_descriptors(rq: RunningInstance) -> None:
-    script = (
-        "head -c 30000000 /dev/urandom | tee /dev/stderr | base64 | sed 's/^/run /' >&3; echo done >&3"
-    )
+    script = "head -c 30000000 /dev/urandom | tee /dev/stderr | base64 | sed 's/^/run /' >&3; echo done >&3"
     message = rq.until("say", rq.send("say", param1=script))
     assert message["status"] == "done"
     assert (Path(message["path"]) / "job/stdio.log").stat().st_size == 30_000_000
@@ -347,7 +345,7 @@ def test_answers_come_in_the_order_of_the_questions(rq: RunningInstance) -> None
     """Whichever queues they are for, and whether they succeed or fail."""
     dests = ["0-X-other", "nonsense", "0-X-nosuch", "0-X-later", "0-X-closed", "0-X-rest"] * 30
     ask = "; ".join(f"echo 'dup {dest}'" for dest in dests)
-    script = f"{{ {ask}; }} >&3; for i in {{1..180}}; do read -r -u 4 line; echo \"$line\"; done"
+    script = f'{{ {ask}; }} >&3; for i in {{1..180}}; do read -r -u 4 line; echo "$line"; done'
     answers = copies(rq, "say", script + "; echo done >&3")
     begins = [f"ok {BASE}q/other/", "fail malformed", "fail there is no", f"ok {BASE}q/later/",
               "fail status: DOWN", "fail queue rest is PAUSE"] * 30  # fmt: skip
@@ -378,7 +376,9 @@ def test_a_script_need_not_read_its_answers(rq: RunningInstance) -> None:
 
 def test_a_copy_that_is_asked_for_last_is_still_made(rq: RunningInstance) -> None:
     before = rq.ask("rest", "num_messages")["que"]
-    message = rq.until("say", rq.send("say", param1="echo done >&3; echo 'dup 0-X-rest' >&3; exit 1"))
+    message = rq.until(
+        "say", rq.send("say", param1="echo done >&3; echo 'dup 0-X-rest' >&3; exit 1")
+    )
     assert message["state"] == "err"
     assert rq.ask("rest", "num_messages")["que"] == before
     copy = "echo 'done' >&3; echo 'dup 50000-X-later' >&3"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def test_the_earliest_due_runs_first(rq_instance: RunningInstance) -> None:
 
 
 def test_a_message_runs_when_its_time_has_come_and_not_before(rq_instance: RunningInstance) -> None:
-    rq_instance.queue("soon", '#!/bin/sh\ndate +%s.%N; echo done >&3\n')
+    rq_instance.queue("soon", "#!/bin/sh\ndate +%s.%N; echo done >&3\n")
     rq_instance.start()
     due = time() + 0.7
     message = rq_instance.until("soon", rq_instance.send("soon", due=due))
@@ -88,7 +88,9 @@ def test_so_many_run_as_there_are_workers(rq_instance: RunningInstance, gates: G
     rq_instance.queue("wide", ORDER, num_workers="3")
     rq_instance.start()
     opened = [gates(str(number)) for number in range(5)]
-    ids = [rq_instance.send("wide", param1=str(i), param2=str(g.path)) for i, g in enumerate(opened)]
+    ids = [
+        rq_instance.send("wide", param1=str(i), param2=str(g.path)) for i, g in enumerate(opened)
+    ]
     for msg_id in ids[:3]:
         rq_instance.until("wide", msg_id, "run", matching=running)
     assert states(rq_instance, "wide", ids) == ["run"] * 3 + ["que"] * 2
@@ -244,8 +246,8 @@ def remember(rq: RunningInstance, name: str, years: float, *lines: dict[str, str
 
 
 def new_year(years_ago: int = 0) -> float:
-    year = datetime.datetime.now(datetime.UTC).year - years_ago
-    return datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp()
+    year = dt.datetime.now(dt.UTC).year - years_ago
+    return dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
 def fired(rq: RunningInstance, name: str) -> list[dict[str, Any]]:
@@ -336,9 +338,7 @@ def test_a_scheduled_run_that_a_crash_interrupted_is_made(rq_instance: RunningIn
 # Admin state
 
 
-def test_admin_state_by_hand_is_noticed_at_once(
-    rq_instance: RunningInstance, gates: Gates
-) -> None:
+def test_admin_state_by_hand_is_noticed_at_once(rq_instance: RunningInstance, gates: Gates) -> None:
     """Nobody asks the queue anything in between: the files alone tell it."""
     rq_instance.queue("hand", ORDER)
     journal = Journal(rq_instance)

@@ -230,7 +230,16 @@ def test_without_an_id_or_with_an_unknown_one(rq: RunningInstance, command: str)
     for args in (None, {}, {"msg_id": ""}, {"msg_id": None}, {"other": 1}):
         assert ask(rq, "test", command, args) == ["fail", "lacking 'msg_id' field"]
     rest = {"pathname": "/etc/hostname", "name": "a", "attachment_name": "a"}
-    for odd in (UNKNOWN, full("test", UNKNOWN), "../../config", "x", 5, [], {"a": 1}, UNKNOWN + "\n"):
+    for odd in (
+        UNKNOWN,
+        full("test", UNKNOWN),
+        "../../config",
+        "x",
+        5,
+        [],
+        {"a": 1},
+        UNKNOWN + "\n",
+    ):
         answer = ask(rq, "test", command, {"msg_id": odd, **rest})
         assert answer[0] == "fail"
         assert answer[1] == (unknown if odd else "lacking 'msg_id' field"), odd
@@ -258,7 +267,9 @@ def test_a_queue_tells_about_itself(rq: RunningInstance) -> None:
 def test_messages_of_every_state(rq: RunningInstance, tmp_path: Path) -> None:
     os.mkfifo(fifo := tmp_path / "go")
     for queue in ("fail", "relays", "rest", "waits"):
-        assert [ask(rq, queue, "messages", {"state": s}) for s in ("prep", "que", "run")] == [[]] * 3
+        assert [ask(rq, queue, "messages", {"state": s}) for s in ("prep", "que", "run")] == [
+            []
+        ] * 3
     prep = short(ask(rq, "rest", "prep_message", {"dest": "rest"}))
     que = short(ask(rq, "rest", "create_message", {"dest": "/q/rest", "due": 4_000_000_000}))
     run = short(ask(rq, "waits", "create_message", {"dest": "waits", "param1": str(fifo)}))
@@ -290,7 +301,10 @@ def test_messages_of_every_state(rq: RunningInstance, tmp_path: Path) -> None:
     assert ask(rq, "waits", "get_message_state", {"msg_id": run}) == ["ok", "done"]
     assert ask(rq, "waits", "get_message_status", {"msg_id": run}) == ["ok", "done - waited"]
     assert ask(rq, "rest", "get_message_status", {"msg_id": prep}) == ["ok", "prep"]
-    assert ask(rq, "relays", "get_message_status", {"msg_id": relayed}) == ["ok", f"relayed - {new}"]
+    assert ask(rq, "relays", "get_message_status", {"msg_id": relayed}) == [
+        "ok",
+        f"relayed - {new}",
+    ]
 
 
 def test_lists_are_newest_first_and_paged(rq: RunningInstance) -> None:

@@ -91,7 +91,9 @@ def finished(rq: RunningInstance, msg_id: str) -> None:
     rq.stop()
 
 
-@pytest.mark.parametrize("trap", ["", "trap '' TERM", "kill -STOP $$ &"], ids=["", "deaf", "stopped"])
+@pytest.mark.parametrize(
+    "trap", ["", "trap '' TERM", "kill -STOP $$ &"], ids=["", "deaf", "stopped"]
+)
 def test_a_script_ends_before_its_message_runs_again(rq: RunningInstance, trap: str) -> None:
     msg_id = waiting(rq, trap)
     rq.kill(queue_pid(rq))
@@ -111,7 +113,9 @@ def test_children_of_a_script_that_is_dead_itself_are_ended_too(rq: RunningInsta
     assert unix.group_members(script) == []
 
 
-@pytest.mark.parametrize("content", [None, b"", b"garbage\n", b"-1\n\n", b"99999999999999999999\nx\n"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"garbage\n", b"-1\n\n", b"99999999999999999999\nx\n"]
+)
 def test_a_script_without_a_usable_pid_file_is_found_by_its_environment(
     rq: RunningInstance, content: bytes | None
 ) -> None:

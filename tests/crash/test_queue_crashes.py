@@ -34,7 +34,7 @@ STEPS = {"work": 72, "again": 48}
 BATCH = 24
 DATA = b"precious\n" * 100
 
-KILLER = '''
+KILLER = """
 import os, re, signal, sys
 from rqcore.hookspecs import hookimpl
 
@@ -88,7 +88,7 @@ sys.addaudithook(Countdown())
 @hookimpl
 def rq_spool_ready(queue):
     pass
-'''
+"""
 
 #: Holds a lock while it runs, and goes on for ever when the queue process that started it is gone.
 SCRIPT = """#!/bin/bash

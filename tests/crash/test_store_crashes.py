@@ -33,7 +33,7 @@ from hypothesis.stateful import (
 
 from rqcore import durable
 from rqcore.errors import NotFoundError
-from rqcore.lifecycle import TRANSITIONS, State, Step
+from rqcore.lifecycle import TRANSITIONS, State, Step, Transition
 from rqcore.message import Message, is_msg_id
 from rqcore.store import SpoolStore
 from rqcore.stores.directory import DirectoryStore
@@ -64,7 +64,9 @@ class Countdown:
         return self._left == 0
 
     def on_event(self, event: str, args: tuple[Any, ...]) -> None:
-        opened = event == "open" and isinstance(args[2], int) and args[2] & (os.O_CREAT | os.O_TRUNC)
+        opened = (
+            event == "open" and isinstance(args[2], int) and args[2] & (os.O_CREAT | os.O_TRUNC)
+        )
         if (event in _EVENTS or opened) and self.step():
             os._exit(_DIED)
 
@@ -78,10 +80,10 @@ class Countdown:
                 os._exit(_DIED)
             return write(fd, data)
 
-        os.write = half_write  # type: ignore[assignment]
+        os.write = half_write
 
 
-def dies_at(number: int, act: Callable[[], None]) -> bool:
+def dies_at(number: int, act: Callable[[], object]) -> bool:
     """Do it in a child that dies at its Nth step; False when it came to its end before."""
     pid = os.fork()
     if pid == 0:
@@ -92,7 +94,7 @@ def dies_at(number: int, act: Callable[[], None]) -> bool:
     return code == _DIED
 
 
-def _child(number: int, act: Callable[[], None]) -> NoReturn:
+def _child(number: int, act: Callable[[], object]) -> NoReturn:
     try:
         Countdown(number).install()
         act()
@@ -105,6 +107,18 @@ def _child(number: int, act: Callable[[], None]) -> NoReturn:
 # --- what can happen ------------------------------------------------------------------------------
 
 Where = State | None
+Act = Callable[[SpoolStore], object]
+
+
+def each(*acts: Act) -> Callable[[SpoolStore], None]:
+    """One after another, then a sync."""
+
+    def act(store: SpoolStore) -> None:
+        for one in acts:
+            one(store)
+        store.sync()
+
+    return act
 
 
 @dataclass(frozen=True)
@@ -115,8 +129,8 @@ class History:
     """
 
     name: str
-    before: Callable[[SpoolStore], None]
-    act: Callable[[SpoolStore], None]
+    before: Act
+    act: Act
     ways: dict[str, tuple[Where, ...]]
 
 
@@ -170,7 +184,7 @@ def move(
 
 def one_step(step: Step, old: State, new: State, **changes: Any) -> History:
     return History(
-        f"{step} {old} to {new}", lambda store: put(store, old),
+        f"{step} {old} to {new}", putting(old),
         move(step, old, new, **changes), {ONE: (old, new)},
     )  # fmt: skip
 
@@ -204,29 +218,38 @@ def whole_life(store: SpoolStore) -> None:
 
 P, Q, R, D, E = State.PREP, State.QUE, State.RUN, State.DONE, State.ERR
 
+
+def putting(state: State, msg_id: str = ONE) -> Act:
+    return lambda store: put(store, state, msg_id)
+
+
+def removing(state: State) -> Act:
+    return each(lambda store: store.remove(ONE, state))
+
+
+def setting_aside(state: State) -> Act:
+    return each(lambda store: store.quarantine(ONE, state, "bad"))
+
+
 HISTORIES = [
-    History("prepare", lambda _: None, lambda s: (s.add(message(), P), s.sync())[1], {ONE: (None, P)}),
-    History("create", lambda _: None, lambda s: (s.add(message(), Q), s.sync())[1], {ONE: (None, Q)}),
-    History("attach", lambda s: put(s, P), lambda s: attach(s, "data", BIG), {ONE: (P,)}),
-    History("attach again", lambda s: put(s, P), lambda s: attach(s, "kept", b"new"), {ONE: (P,)}),
-    History("detach", lambda s: put(s, P), lambda s: (s.detach(ONE, P, "kept"), s.sync())[1],
-            {ONE: (P,)}),
-    *(one_step(row.step, row.old, row.new) for row in TRANSITIONS
-      if row.old is not None and row.new is not None),
+    History("prepare", each(), each(lambda s: s.add(message(), P)), {ONE: (None, P)}),
+    History("create", each(), each(lambda s: s.add(message(), Q)), {ONE: (None, Q)}),
+    History("attach", putting(P), lambda s: attach(s, "data", BIG), {ONE: (P,)}),
+    History("attach again", putting(P), lambda s: attach(s, "kept", b"new"), {ONE: (P,)}),
+    History("detach", putting(P), each(lambda s: s.detach(ONE, P, "kept")), {ONE: (P,)}),
+    *(one_step(row.step, row.old, row.new) for row in TRANSITIONS if row.old and row.new),
     one_step(Step.FINISH, R, D, status="new status"),
     one_step(Step.RESEND, R, Q, message=message(count=1, due=9), status="later"),
     one_step(Step.START, Q, R, message=message(dups=("x",))),
     one_step(Step.RETRY, E, Q, message=message(due=1)),
-    History("copy to another", lambda s: put(s, R), copy, {ONE: (R,), OTHER: (None, Q)}),
-    History("absorb a duplicate", lambda s: (put(s, R), put(s, Q, OTHER))[1], absorb,
+    History("copy to another", putting(R), copy, {ONE: (R,), OTHER: (None, Q)}),
+    History("absorb a duplicate", each(putting(R), putting(Q, OTHER)), absorb,
             {ONE: (R, D), OTHER: (Q, D)}),
-    *(History(f"delete from {state}", lambda s, state=state: put(s, state),  # type: ignore[misc]
-              lambda s, state=state: (s.remove(ONE, state), s.sync())[1],  # type: ignore[misc]
-              {ONE: (state, None)}) for state in State if state is not R),
-    *(History(f"quarantine from {state}", lambda s, state=state: put(s, state),  # type: ignore[misc]
-              lambda s, state=state: (s.quarantine(ONE, state, "bad"), s.sync())[1],  # type: ignore[misc]
-              {ONE: (state, None)}) for state in (P, Q, R)),
-    History("a whole life", lambda _: None, whole_life, {ONE: (None, P, Q, R, Q, R, E, Q, R, D)}),
+    *(History(f"delete from {state}", putting(state), removing(state), {ONE: (state, None)})
+      for state in State if state is not R),
+    *(History(f"quarantine from {state}", putting(state), setting_aside(state), {ONE: (state, None)})
+      for state in (P, Q, R)),
+    History("a whole life", each(), whole_life, {ONE: (None, P, Q, R, Q, R, E, Q, R, D)}),
 ]  # fmt: skip
 
 
@@ -320,7 +343,6 @@ def test_a_crash_before_any_step_leaves_the_old_state_or_the_new_one(
                 way[-1] for way in history.ways.values()
             ]
         store.close()
-    print(f"{history.name}: {steps} steps")
     # It began where it was said to begin, and no state of the way was jumped over.
     assert reached == {msg_id: set(way) for msg_id, way in history.ways.items()}
     assert steps > 1
@@ -405,9 +427,11 @@ class Histories(RuleBasedStateMachine):
         msg_id=messages, row=st.sampled_from([row for row in TRANSITIONS if row.old and row.new]),
         count=st.none() | st.integers(0, 9), status=st.none() | st.text(max_size=9),
     )  # fmt: skip
-    def move(self, msg_id: str, row: Any, count: int | None, status: str | None) -> None:
+    def move(self, msg_id: str, row: Transition, count: int | None, status: str | None) -> None:
+        assert row.old is not None
+        assert row.new is not None
         changed = None if count is None else replace(self.fields[msg_id], count=count)
-        if self.states.get(msg_id) is not row.old:
+        if self.states.get(msg_id) != row.old:
             with pytest.raises(NotFoundError):
                 self.store.move(msg_id, row.step, row.old, row.new, message=changed, status=status)
             return
@@ -467,11 +491,10 @@ class Histories(RuleBasedStateMachine):
             assert self.store.counts()[state] == len(ids)
             assert self.store.newest(state, 1000) == ids
             assert self.store.newest(state, 2, ids[0] if ids else "") == ids[1:3]
-        for msg_id in self.fields:
-            state = self.states.get(msg_id)
+        for msg_id in self.fields.keys() - self.states.keys():
+            assert self.store.find(msg_id) is None
+        for msg_id, state in self.states.items():
             assert self.store.find(msg_id) is state
-            if state is None:
-                continue
             assert self.store.load(msg_id, state) == self.fields[msg_id]
             assert self.store.status(msg_id, state) == self.notes[msg_id]
             attached = self.store.attached(msg_id, state)

@@ -146,7 +146,7 @@ def _kill_one(instance: RunningInstance, chance: random.Random, tally: Tally) ->
 
 
 def _drain(instance: RunningInstance) -> None:
-    """Wait until nothing waits and nothing runs in any queue; a copy may still go from one to another."""
+    """Wait until nothing waits and nothing runs in any queue."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         busy = 0
@@ -180,7 +180,9 @@ def _account(directory: Path, witness: Path, tally: Tally) -> None:
         states = [state for _, state in found.get(msg_id, [])]
         if not states or not set(states) <= {"done", "err", "relayed"}:
             problems.append(f"{queue}/{msg_id} was acknowledged and is in {states or 'no state'}")
-        if not (witness / f"{queue}.{msg_id}.ran").exists() and not _killed(directory, queue, msg_id):
+        if not (witness / f"{queue}.{msg_id}.ran").exists() and not _killed(
+            directory, queue, msg_id
+        ):
             problems.append(f"{queue}/{msg_id} was acknowledged and never ran")
     problems += [f"{queue} has {list(aside.iterdir())} in corrupt"
                  for queue in QUEUES
@@ -207,7 +209,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill processes of a loaded instance at random.")
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
-    parser.add_argument("--dir", type=Path, default=None, help="where to work (default: a temporary one)")
+    parser.add_argument(
+        "--dir", type=Path, default=None, help="where to work (default: a temporary one)"
+    )
     options = parser.parse_args()
     print(f"seed {options.seed}")
     began = time.monotonic()

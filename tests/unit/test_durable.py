@@ -135,7 +135,9 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("remove", [durable.remove_file, durable.remove_quietly, durable.remove_tree])
+@pytest.mark.parametrize(
+    "remove", [durable.remove_file, durable.remove_quietly, durable.remove_tree]
+)
 def test_removing_what_is_not_there_is_no_error(tmp_path: Path, remove: object) -> None:
     remove(tmp_path / "nothing")  # type: ignore[operator]
 
@@ -305,7 +307,7 @@ def test_nothing_is_synced_before_the_commit(tmp_path: Path, sync: Sync, synced:
     assert sync.pending
     assert synced == []
     sync.commit()
-    assert not sync.pending
+    assert bool(sync.pending) is False
     # By the names they have now; each directory once.
     assert sorted(synced) == sorted(
         [f"{tmp_path}/a/msg", f"{tmp_path}/b/msg", f"{tmp_path}/a", f"{tmp_path}/b", str(tmp_path)]
@@ -364,7 +366,11 @@ def test_without_fsync_the_same_is_done_and_nothing_synced(
 
 @pytest.mark.parametrize("have_syncfs", [True, False])
 def test_any_number_of_things_fits_into_one_commit(
-    tmp_path: Path, sync: Sync, synced: list[str], monkeypatch: pytest.MonkeyPatch, have_syncfs: bool
+    tmp_path: Path,
+    sync: Sync,
+    synced: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    have_syncfs: bool,
 ) -> None:
     by_fsync(sync)
     if have_syncfs and not unix.HAVE_SYNCFS:

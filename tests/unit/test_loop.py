@@ -56,6 +56,16 @@ def run(loop: Loop) -> None:
     assert not late, "what was waited for did not happen"
 
 
+def each(*acts: Callable[[], object]) -> Callable[[], None]:
+    """One callback of several."""
+
+    def act() -> None:
+        for one in acts:
+            one()
+
+    return act
+
+
 def turn(loop: Loop) -> None:
     loop.soon(loop.stop)
     run(loop)
@@ -80,7 +90,7 @@ def test_a_descriptor_is_told_when_it_can_be_read(loop: Loop) -> None:
             loop.stop()
 
     loop.reader(reading, on_readable)
-    loop.soon(lambda: (os.write(writing, b"one"), os.close(writing)))
+    loop.soon(each(lambda: os.write(writing, b"one"), lambda: os.close(writing)))
     run(loop)
     os.close(reading)
     assert b"".join(found) == b"one"
@@ -173,7 +183,7 @@ def test_forgetting_what_was_never_watched_is_harmless(loop: Loop) -> None:
 def test_timers_go_off_in_order_and_not_early(loop: Loop) -> None:
     order: list[str] = []
     began = time.monotonic()
-    loop.after(0.02, lambda: (order.append("late"), loop.stop()))
+    loop.after(0.02, each(lambda: order.append("late"), loop.stop))
     loop.after(0.01, lambda: order.append("early"))
     loop.after(-5, lambda: order.append("at once"))
     loop.after(-5, lambda: order.append("at once, second"))
@@ -256,7 +266,7 @@ def test_a_callback_that_raises_is_logged_and_the_loop_goes_on(
     loop.soon(fail)
     loop.after(0, fail)
     loop.on_turn_end = fail
-    loop.after(0.01, lambda: (reached.append("the end"), loop.stop()))
+    loop.after(0.01, each(lambda: reached.append("the end"), loop.stop))
     with caplog.at_level(logging.ERROR, "rqcore.loop"):
         run(loop)
     os.close(reading)
@@ -304,7 +314,7 @@ def test_threads_may_hand_over_more_than_the_wake_up_holds(loop: Loop) -> None:
 
 def test_a_signal_is_a_callback_in_the_loop(loop: Loop) -> None:
     order: list[str] = []
-    loop.on_signal(signal.SIGUSR1, lambda: (order.append("signal"), loop.stop()))
+    loop.on_signal(signal.SIGUSR1, each(lambda: order.append("signal"), loop.stop))
 
     def raise_it() -> None:
         signal.raise_signal(signal.SIGUSR1)
@@ -318,7 +328,7 @@ def test_a_signal_is_a_callback_in_the_loop(loop: Loop) -> None:
 def test_an_ended_child_is_told_once(loop: Loop, way: None) -> None:
     told: list[int] = []
     with started("true") as process:
-        loop.on_exit(process.pid, lambda: (told.append(process.wait()), loop.stop()))
+        loop.on_exit(process.pid, each(lambda: told.append(process.wait()), loop.stop))
         run(loop)
     turn(loop)
     assert told == [0]
@@ -327,7 +337,7 @@ def test_an_ended_child_is_told_once(loop: Loop, way: None) -> None:
 def test_a_child_that_had_ended_before_is_told_too(loop: Loop, way: None) -> None:
     with started("false") as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        loop.on_exit(process.pid, lambda: (process.wait(), loop.stop()))
+        loop.on_exit(process.pid, each(process.wait, loop.stop))
         run(loop)
         assert process.returncode == 1
 
@@ -358,7 +368,7 @@ def test_a_child_is_told_without_a_descriptor_to_watch_it_by(
     with started("sleep", "0.05") as process:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         try:
-            loop.on_exit(process.pid, lambda: (process.wait(), loop.stop()))
+            loop.on_exit(process.pid, each(process.wait, loop.stop))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         run(loop)
@@ -378,9 +388,7 @@ def test_a_child_that_is_watched_when_the_loop_closes_leaves_no_descriptor() -> 
 # --- the wall clock -------------------------------------------------------------------------------
 
 
-def test_a_set_clock_is_noticed_by_comparing(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_set_clock_is_noticed_by_comparing(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unix, "HAVE_TIMERFD", False)
     told: list[str] = []
     due: list[Callable[[], None]] = []

@@ -318,7 +318,9 @@ def test_a_digest_counts_only_for_the_file_it_was_taken_of(
     assert item.digest is None
 
 
-@pytest.mark.parametrize("name", ["99999999.9999.99.999.1", "20260231.0000.00.000.1", "00000000.0000.00.000"])
+@pytest.mark.parametrize(
+    "name", ["99999999.9999.99.999.1", "20260231.0000.00.000.1", "00000000.0000.00.000"]
+)
 def test_an_id_of_no_time_at_all_does_not_stop_the_store(queue: Path, name: str) -> None:
     (queue / "que" / name).mkdir(parents=True)
     (queue / "que" / name / "msg").write_text('{"dest": "test"}')
@@ -329,7 +331,9 @@ def test_an_id_of_no_time_at_all_does_not_stop_the_store(queue: Path, name: str)
     store.close()
 
 
-def test_counts_of_many_minutes_are_right_after_a_restart(queue: Path, store: DirectoryStore) -> None:
+def test_counts_of_many_minutes_are_right_after_a_restart(
+    queue: Path, store: DirectoryStore
+) -> None:
     for hour in range(3):
         for minute in range(4):
             for number in range(hour + minute):

@@ -47,7 +47,9 @@ def test_rq_portable_switches_everything_of_linux_off() -> None:
         "print(unix.LINUX, unix.HAVE_SYNCFS, unix.HAVE_PIDFD, unix.HAVE_INOTIFY, unix.HAVE_TIMERFD)"
     )
     environ = {**os.environ, "RQ_PORTABLE": "1"}
-    found = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, check=True
+    )
     assert set(found.stdout.split()) == {b"False"}
 
 
@@ -103,7 +105,10 @@ def test_without_proc_none_are_found(
 
 @linux_only
 def test_a_process_is_shown_by_its_name() -> None:
-    code = "from rqcore import unix; unix.name_process('rq-que a-name-too-long'); print(open('/proc/self/comm').read())"
+    code = (
+        "from rqcore import unix; unix.name_process('rq-que a-name-too-long'); "
+        "print(open('/proc/self/comm').read())"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert found.stdout.strip() == "rq-que a-name-too-long"[:15]
 
@@ -176,7 +181,12 @@ def test_what_moves_into_a_directory_is_told(inotify: Inotify, tmp_path: Path) -
 
 def test_several_events_come_together(inotify: Inotify, tmp_path: Path) -> None:
     inotify.add(str(tmp_path), Inotify.CREATE)
-    events = happens(inotify, lambda: [(tmp_path / str(n)).touch() for n in range(100)])
+
+    def touch() -> None:
+        for number in range(100):
+            (tmp_path / str(number)).touch()
+
+    events = happens(inotify, touch)
     assert [event.name for event in events] == [str(n) for n in range(100)]
 
 
@@ -224,4 +234,3 @@ def test_a_clock_that_is_set_says_so() -> None:
         assert select.select([clock.fd], [], [], 0)[0] == []
     finally:
         os.close(clock.fd)
-

@@ -196,7 +196,12 @@ def test_lost_notifications_are_told(
     loop: Loop, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[str] = []
-    files = InotifyWatcher(loop, lambda: (lost.append("lost"), loop.stop()))  # type: ignore[func-returns-value,arg-type,return-value]
+
+    def on_lost() -> None:
+        lost.append("lost")
+        loop.stop()
+
+    files = InotifyWatcher(loop, on_lost)
     files.members(str(tmp_path), told)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:

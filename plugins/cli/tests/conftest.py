@@ -1,0 +1,127 @@
+"""What the tests of ``rq`` share: the command as a process, on a real instance."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rqcore.testing import PATIENCE, RunningInstance
+
+WORDS = [sys.executable, "-m", "rqcore_cli"]
+
+#: Says what it is told to, and ends as it is told to: the first parameter is done, err, or wait.
+SCRIPT = """#!/bin/sh
+echo "first line of $RQ_PARAM2"
+echo "run working" >&3
+if [ "$RQ_PARAM1" = wait ]; then cat "$RQ_PARAM3"; echo "done waited" >&3; exit 0; fi
+ls ../attach 2>/dev/null && cat ../attach/* | wc -c
+echo "$RQ_PARAM1 said $RQ_PARAM2" >&3
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass
+class Rq:
+    """Runs ``rq`` in an environment where it finds the instance."""
+
+    environ: dict[str, str]
+    cwd: Path
+
+    def __call__(self, *words: str, status: int = 0, stdin: str | bytes = "") -> Result:
+        """Run ``rq`` with these words; it must end with this status."""
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [*WORDS, *words], input=given, capture_output=True, check=False,
+            env=self.environ, cwd=self.cwd, timeout=PATIENCE,
+        )  # fmt: skip
+        out = done.stdout.decode("utf-8", "surrogateescape")
+        err = done.stderr.decode("utf-8", "surrogateescape")
+        assert done.returncode == status, f"rq {words} ended with {done.returncode}:\n{out}{err}"
+        assert "Traceback" not in err, err
+        return Result(done.returncode, out, err)
+
+    def begin(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start ``rq`` with these words and go on; the caller waits for it."""
+        return subprocess.Popen(
+            [*WORDS, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env=self.environ, cwd=self.cwd,
+        )  # fmt: skip
+
+    def send(self, *words: str) -> str:
+        """Send a message and return its name, QUEUE/ID."""
+        queue, msg_id = self("send", *words).out.strip().split("/")[-2:]
+        return f"{queue}/{msg_id}"
+
+
+@pytest.fixture
+def rq(tmp_path: Path) -> Rq:
+    """``rq`` for the instance in ``tmp_path/rq``, called from ``tmp_path/here``."""
+    here = tmp_path / "here"
+    here.mkdir()
+    environ = {**os.environ, "RQ_DIR": str(tmp_path / "rq"), "NO_COLOR": "1"}
+    return Rq(environ, here)
+
+
+@pytest.fixture
+def running(rq_instance: RunningInstance) -> RunningInstance:
+    """A running instance with the queue ``work``."""
+    rq_instance.queue("work", SCRIPT, num_workers=2)
+    return rq_instance.start()
+
+
+@pytest.fixture
+def stopped_after(rq: Rq) -> Iterator[Rq]:
+    """For instances that ``rq start`` runs: the last thing is ``rq stop --now``."""
+    yield rq
+    rq("stop", "--now")
+
+
+@dataclass
+class Gate:
+    """A fifo: a script that reads it waits until it is opened."""
+
+    path: str
+    _opened: bool = False
+
+    def open(self, text: str = "") -> None:
+        """Let the script that waits here go on, with something to read."""
+        self._opened = True
+        with open(self.path, "w") as fifo:
+            fifo.write(text)
+
+    def close(self) -> None:
+        """Let whoever waits here go on, if anybody does, and wait for nobody."""
+        if not self._opened:
+            os.close(os.open(self.path, os.O_RDWR | os.O_NONBLOCK))
+
+
+@pytest.fixture
+def gate(tmp_path: Path, rq_instance: RunningInstance) -> Iterator[Gate]:
+    """Opened before the instance is stopped, at the latest."""
+    path = str(tmp_path / "gate")
+    os.mkfifo(path)
+    made = Gate(path)
+    yield made
+    made.close()
