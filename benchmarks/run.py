@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -55,15 +56,20 @@ def main() -> int:
     results: dict[str, list[Figure]] = {}
     # Removed at the very end: ext4 makes files several times more slowly where many were removed
     # in the last minutes, and the next benchmark would pay for it.
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.dir) as folder:
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=options.dir)).resolve()
+    try:
         for name in options.names or BENCHMARKS:
             began = time.perf_counter()
-            own = Path(folder).resolve() / name
+            own = folder / name
             own.mkdir()
             results[name] = BENCHMARKS[name](Bench(own, options.quick))
             print(f"\n{name} ({time.perf_counter() - began:.0f} s)", file=table)
             for figure in results[name]:
                 print(_line(figure), file=table, flush=True)
+    finally:
+        began = time.perf_counter()
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+        print(f"\nremoved ({time.perf_counter() - began:.0f} s)", file=table)
     if options.json:
         report = {
             "machine": machine, "quick": options.quick,

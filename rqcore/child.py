@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rqcore import durable, unix, wire
-from rqcore.config import ConfigError, InstanceConfig
+from rqcore.config import ConfigError, InstanceConfig, parse_instance
 from rqcore.errors import RqError
 from rqcore.hooks import Hooks
 from rqcore.hookspecs import InstanceInfo, Service, ServiceContext
@@ -83,16 +83,19 @@ def _put_away(theirs: socket.socket) -> socket.socket:
 
 
 def queue_main(
-    link: socket.socket, instance: Instance, name: str, hooks: Hooks, login: Mapping[str, str]
-) -> int:
-    """A queue's process, from its start to its end; returns its exit status."""
+    link: socket.socket, instance: Instance, settings: InstanceConfig, name: str,
+    hooks: Hooks, login: Mapping[str, str],
+) -> int:  # fmt: skip
+    """A queue's process, from its start to its end; returns its exit status.
+
+    The main configuration is the one that the manager goes by, whatever the file holds meanwhile.
+    """
     loop = Loop()
     try:
         lock = durable.lock_file(instance.queue_pid_file(name), f"{os.getpid()}\n".encode())
         if lock is None:
             _log.warning("queue %s: its former process has not ended yet", name)
             return os.EX_TEMPFAIL
-        settings, _ = instance.load_config()
         config, warnings = instance.load_queue(name)
         for warning in warnings:
             _log.warning("%s", warning)
@@ -126,10 +129,10 @@ def _on_order(payload: bytes, queue: QueueProcess) -> None:
         queue.stop(float(order["stop"]))
 
 
-def _reload(queue: QueueProcess, login: Mapping[str, str]) -> None:
+def _reload(queue: QueueProcess, order: Mapping[str, Any]) -> None:
     """Take the new configuration; one that is wrong leaves the old one in force."""
     try:
-        settings, _ = queue.instance.load_config()
+        settings, _ = parse_instance(order["settings"], str(queue.instance.config_file))
         config, warnings = queue.instance.load_queue(queue.name)
     except RqError as error:
         _log.error("queue %s keeps its old configuration: %s", queue.name, error)
@@ -137,7 +140,7 @@ def _reload(queue: QueueProcess, login: Mapping[str, str]) -> None:
     for warning in warnings:
         _log.warning("%s", warning)
     queue.hooks.configure(_describe(queue.instance, settings), settings.plugins)
-    queue.reconfigure(settings, config, login)
+    queue.reconfigure(settings, config, order["login"])
 
 
 def _describe(instance: Instance, settings: InstanceConfig) -> InstanceInfo:

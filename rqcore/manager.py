@@ -58,6 +58,8 @@ class Child:
     began: float = 0.0
     wanted: bool = True
     timer: Timer | None = None
+    #: Called once it runs, or it is known that it does not.
+    on_started: list[Callback] = field(default_factory=list)
     on_gone: list[Callback] = field(default_factory=list)
 
 
@@ -133,11 +135,24 @@ class Manager:
         durable.write_file(self.instance.queue_config_file(name), data)
         self.hooks.queue_created(QueueInfo(name, str(self.instance.queue_dir(name)), config))
 
-    def start_queue(self, name: str) -> None:
-        """Start a queue's process."""
+    def start_queue(self, name: str, then: Callback | None = None) -> None:
+        """Start a queue's process, unless it runs; ``then`` when it is ready, or does not get so.
+
+        One that is just stopping is started again when it has stopped.
+        """
+        former = self.children.get(f"queue {name}")
+        if former is not None and not former.wanted:
+            former.on_gone.append(lambda: self.start_queue(name, then))
+            return
+        if former is not None or self.stopping:
+            if then is not None:
+                then()
+            return
         child = Child(name, "queue", lambda link: queue_main(
-            link, self.instance, name, self.hooks, self._login
+            link, self.instance, self.settings, name, self.hooks, self._login
         ))  # fmt: skip
+        if then is not None:
+            child.on_started.append(then)
         self.children[f"queue {name}"] = child
         self._launch(child)
 
@@ -168,7 +183,14 @@ class Manager:
         child.problem = str(word.get("problem", ""))
         if word.get("ready"):
             child.state = "running"
-            self._check_ready()
+            self._started(child)
+
+    def _started(self, child: Child) -> None:
+        """It runs, or it is known that it does not."""
+        waiting, child.on_started = child.on_started, []
+        for callback in waiting:
+            callback()
+        self._check_ready()
 
     def _check_ready(self) -> None:
         if self._ready or any(child.state == "starting" for child in self.children.values()):
@@ -197,7 +219,7 @@ class Manager:
             self._gone(child, clean=code == 0)
         elif code == EXIT_CONFIG:
             child.state = "failed"
-            self._check_ready()
+            self._started(child)
         else:
             child.problem = child.problem or how
             self._again_later(child)
@@ -210,13 +232,13 @@ class Manager:
         _log.info("%s %s is started again in %g s", child.kind, child.name, child.pause)
         child.timer = self.loop.after(child.pause, lambda: self._launch(child))
         child.pause = min(_MAX_PAUSE, child.pause * 2)
-        self._check_ready()
+        self._started(child)
 
     def _gone(self, child: Child, *, clean: bool) -> None:
         self.children.pop(f"{child.kind} {child.name}", None)
         if child.kind == "queue" and not clean:
             self._end_scripts(child.name)
-        for callback in child.on_gone:
+        for callback in (*child.on_started, *child.on_gone):
             callback()
         if self.stopping and not self.children:
             self.loop.stop()
@@ -283,13 +305,13 @@ class Manager:
         for child in [c for c in self.children.values() if c.kind == "queue"]:
             if child.name not in names:
                 self.stop_child(child, self.settings.stop_grace)
-            elif child.link is not None and child.state == "running":
-                child.link.send({"reload": dict(self._login)})
+            elif child.link is not None:
+                order = {"settings": dict(self.settings.raw), "login": dict(self._login)}
+                child.link.send({"reload": order})
             elif not child.pid:
                 self._start_now(child)
         for name in names:
-            if f"queue {name}" not in self.children:
-                self.start_queue(name)
+            self.start_queue(name)
         for problem in problems:
             _log.warning("%s", problem)
         notify(READY="1")

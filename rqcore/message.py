@@ -35,6 +35,7 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _ID = re.compile(r"\d{8}\.\d{4}\.\d{2}\.\d{3}(?:\.\d{1,25})?", re.ASCII)
 _FULL_ID = re.compile(r"(?P<base>https?://[^/]+(?:/.*?)?/|/)?q/(?P<queue>[^/]+)/(?P<id>[^/]+)")
 _DEST = re.compile(r"(?P<base>https?://[^/]+(?:/.*?)?/|/)?q/(?P<queue>[^/]+)/?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME_FORBIDDEN = "/. ,;:@\"(){}\\+='^`#~?[]%|$&<>"
 _ATTACH_FORBIDDEN = "/~?[]%|$&<>"
 
@@ -144,6 +145,9 @@ def _parse(fields: Mapping[str, Any], now: float) -> Message:
         raise RefusedError('input missing required "dest" parameter')
     if not isinstance(dest, str):
         raise RefusedError(f'field "dest" must be text naming a queue, not {_kind(dest)}')
+    for name in ("dest", "orig_msg_id"):  # they become environment variables as they are
+        if _CONTROL.search(_text(fields, name)):
+            raise RefusedError(f'field "{name}" must not hold control characters')
     return Message(
         dest=dest,
         src=_text(fields, "src"),

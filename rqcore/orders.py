@@ -106,13 +106,15 @@ class Orders:
         self._check_new(name)
         self._check_config(str(name), config, "the new queue's config")
         self._manager.write_queue(str(name), config)
-        self._manager.start_queue(str(name))
-        return _CREATED
+        self._manager.start_queue(str(name), lambda: request.reply(_CREATED))
+        return LATER
 
     def do_create_queue_link(self, request: Request) -> Any:
         """A queue whose config is a file elsewhere; its name stands in that file."""
         path = os.path.abspath(str(request.args))
         try:
+            if not os.path.isfile(path) and os.path.exists(path):
+                raise RefusedError(f"{path} is not a file")
             with open(path, "rb") as file:
                 raw, _ = decode_json(file.read(), path)
         except OSError as error:
@@ -126,10 +128,12 @@ class Orders:
             durable.make_dir(folder)
         durable.symlink(path, self._instance.queue_config_file(str(name)))
         self._manager.hooks.queue_created(QueueInfo(str(name), str(folder), config))
-        self._manager.start_queue(str(name))
-        return _CREATED
+        self._manager.start_queue(str(name), lambda: request.reply(_CREATED))
+        return LATER
 
     def _check_new(self, name: object) -> None:
+        if self._manager.stopping:
+            raise RefusedError("RQ is stopping")
         problem = queue_name_problem(name)
         if problem is not None:
             raise RefusedError(problem)
@@ -151,14 +155,17 @@ class Orders:
         folder = self._instance.queue_dir(name)
 
         def remove() -> None:
-            target = f"{folder}.deleted.{folder.stat().st_ino}"
-            try:
-                durable.move_dir(folder, target)
-            except OSError as error:
-                request.reply(["fail", f"{folder} cannot be renamed: {error.strerror}"])
+            if f"queue {name}" in self._manager.children:  # somebody started it again meanwhile
+                self._stop_then(name, remove)
                 return
-            for file in (self._instance.down_file(name), self._instance.pause_file(name)):
-                durable.remove_file(file)
+            try:
+                target = f"{folder}.deleted.{folder.stat().st_ino}"
+                durable.move_dir(folder, target)
+                for file in (self._instance.down_file(name), self._instance.pause_file(name)):
+                    durable.remove_file(file)
+            except OSError as error:  # it may be gone: two have asked
+                request.reply(["fail", f"{folder} cannot be removed: {error.strerror}"])
+                return
             self._manager.hooks.queue_deleted(name, target)
             request.reply(["ok", name])
 
@@ -191,8 +198,10 @@ class Orders:
         name = self._existing(request)
 
         def start() -> None:
-            self._manager.start_queue(name)
-            request.reply(["ok", name])
+            if os.path.lexists(self._instance.queue_config_file(name)):
+                self._manager.start_queue(name, lambda: request.reply(["ok", name]))
+            else:
+                request.reply(["fail", f"no such queue: {name}"])
 
         self._stop_then(name, start)
         return LATER

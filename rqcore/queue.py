@@ -25,7 +25,7 @@ from rqcore.errors import NotFoundError, RefusedError
 from rqcore.followers import Followers
 from rqcore.hands import Hands
 from rqcore.hooks import Hooks
-from rqcore.hookspecs import QueueInfo
+from rqcore.hookspecs import InstanceInfo, QueueInfo
 from rqcore.instance import Instance
 from rqcore.lifecycle import State, Step
 from rqcore.loop import Loop, Timer
@@ -255,6 +255,8 @@ class QueueProcess:
             )  # fmt: skip
         self.settings, self.config = settings, config
         self.work.login = login
+        instance = InstanceInfo(str(self.instance.directory), settings.base_url, settings.raw)
+        self.hooks.configure(instance, settings.plugins)
         self.info = self.spool.queue = self._describe(config)
         self.schedule.reconfigure(
             config.num_workers, config.blocking_params, config.coalesce_params

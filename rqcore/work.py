@@ -45,6 +45,7 @@ _ITS_OWN_TROUBLE = {
     errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR,
 }  # fmt: skip
 _MAX_PAUSE = 30.0
+_TOO_BIG = "the params and env_vars together are more than the system lets a process have"
 
 
 class Work:
@@ -136,11 +137,14 @@ class Work:
             return False
         except OSError as error:
             if error.errno == errno.E2BIG:
-                self._too_big(message)
+                self._unstartable(message, _TOO_BIG)
                 return True
             self._unstart(message)
             self._pause_after(error, f"the script for {message.msg_id} cannot be started")
             return False
+        except ValueError as error:  # a NUL, or text that stands for no bytes, in the environment
+            self._unstartable(message, f"no script can be given this message: {error}")
+            return True
         self._pause = 0.0
         self._started(message, folder, process)
         return True
@@ -155,9 +159,8 @@ class Work:
         queue.followers.on_started(message)
         queue.spool.fact(lambda: queue.hooks.message_started(message, queue.info, process.pid))
 
-    def _too_big(self, message: Message) -> None:
-        """No other try would help: it is this message that the system cannot start a process with."""
-        status = "the params and env_vars together are more than the system lets a process have"
+    def _unstartable(self, message: Message, status: str) -> None:
+        """No other try would help: it is this message that no process can be started with."""
         queue = self._queue
         queue.schedule.finished(message.msg_id, absorbed=False)
         queue.spool.move(message, Step.FINISH, State.RUN, State.ERR, status=status)

@@ -168,7 +168,9 @@ class DirectoryStore:
 
     def adopt(self, name: str, state: State) -> str | None:
         path = f"{self._roots[state]}/{name}"
-        if name in self._flat[state] or not os.path.isdir(path) or os.path.islink(path):
+        if name in self._flat[state] or name.startswith("."):  # being copied there (rsync)
+            return None
+        if not os.path.isdir(path) or os.path.islink(path):
             return None
         msg_id = name
         if not is_msg_id(name) or self._elsewhere(name, state):
@@ -270,7 +272,12 @@ class DirectoryStore:
 
     def attached(self, msg_id: str, state: State) -> list[Attached]:
         path = self.directory(msg_id, state)
-        names = sorted(n for n in durable.children(f"{path}/attach") if not n.startswith("."))
+        names = sorted(
+            name
+            for name in durable.children(f"{path}/attach")
+            # What else a hand may have put there is left alone.
+            if not name.startswith(".") and os.path.isfile(f"{path}/attach/{name}")
+        )
         known = self._digests(path) if names else {}
         return [self._attached(f"{path}/attach/{name}", name, known.get(name)) for name in names]
 

@@ -81,7 +81,7 @@ def gate(tmp_path: Path) -> Gate:
     ("printf 'run a\\nrun b\\ndone c\\n' >&3", "done - c"),
     ("printf 'done spaces  kept \\r\\n' >&3", "done - spaces  kept "),
     # garbage counts for nothing
-    ("printf '\\nfoo\\n\\n done\\nDONE\\ndone\\tx\\n\\0\\n' >&3", IMPROPER + "none but exit status was 0"),
+    ("printf '\\nfoo\\n\\n done\\nDONE\\ndone\\tx\\n\\0\\n' >&3", IMPROPER + "none but exit status was 0"),  # noqa: E501
     ("head -c 300000 /dev/zero >&3; echo >&3; echo 'done ok' >&3", "done - ok"),
     ("printf '\\xff\\xfe\\n' >&3; printf 'done caf\\xe9\\n' >&3", "done - caf\udce9"),
     ("printf 'done no newline' >&3", IMPROPER + "none but exit status was 0"),
@@ -114,7 +114,7 @@ def test_a_megabyte_line_costs_nothing_but_its_end(rq: RunningInstance) -> None:
 
 
 def test_a_flood_on_both_descriptors(rq: RunningInstance) -> None:
-    script = "head -c 30000000 /dev/urandom | tee /dev/stderr | base64 | sed 's/^/run /' >&3; echo done >&3"
+    script = "head -c 30000000 /dev/urandom | tee /dev/stderr | base64 | sed 's/^/run /' >&3; echo done >&3"  # noqa: E501
     message = rq.until("say", rq.send("say", param1=script))
     assert message["status"] == "done"
     assert (Path(message["path"]) / "job/stdio.log").stat().st_size == 30_000_000

@@ -273,7 +273,9 @@ def test_scripts_die_of_a_broken_pipe_as_elsewhere(rq_instance: RunningInstance)
     ))  # fmt: skip
     rq_instance.start()
     message = rq_instance.until("signals", rq_instance.send("signals"))
-    assert [line.split()[1] for line in script_log(message).splitlines()] == ["0" * 16] * 2
+    # 32 and 33 are the C library's own; who started the tests may ignore them.
+    masks = [int(line.split()[1], 16) for line in script_log(message).splitlines()]
+    assert [mask & 0x7FFFFFFF for mask in masks] == [0, 0]
 
 
 def test_a_script_without_a_home_or_bash(rq_instance: RunningInstance, tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ flock -n 9 || echo "$$" >>"$here/overlaps"
 echo "$$" >>"$here/runs"
 [ "$(wc -l <"$here/runs")" = 1 ] || { echo "done again" >&3; exit; }
 %s
+sleep 1000 &
 echo "run waiting" >&3
-while :; do sleep 1000 & wait; done
+while :; do wait; sleep 1000 & done
 """
 
 

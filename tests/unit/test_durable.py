@@ -155,6 +155,7 @@ def test_what_cannot_be_cleared_away_is_told_and_no_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").touch()
     with no_descriptor_left():
         durable.clear_away(tmp_path / "tree")
     assert f"{tmp_path}/tree stays behind" in caplog.text

@@ -35,6 +35,7 @@ from rqcore.message import (
 TEXT = st.text(st.characters(exclude_categories=())).filter(
     lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text)
 )
+LINE = TEXT.map(lambda text: re.sub(r"[\x00-\x1f\x7f]", "", text))
 WALL = st.floats(0, 4e9)
 UNIQUE = st.integers(1, 2**64 - 1)
 
@@ -122,9 +123,10 @@ def test_digits_of_other_scripts_make_no_id() -> None:
 
 
 FIELDS = st.fixed_dictionaries(
-    {"dest": TEXT.filter(bool)},
+    {"dest": LINE.filter(bool)},
     optional={
-        **dict.fromkeys(("src", "orig_msg_id", *PARAM_NAMES), TEXT),
+        **dict.fromkeys(("src", *PARAM_NAMES), TEXT),
+        "orig_msg_id": LINE,
         "due": st.floats(0, 9e10) | st.integers(0, 10**10) | st.just(""),
         "count": st.integers(0, 2**31 - 1) | st.integers(0, 99).map(str),
         "max_count": st.integers(0, 2**31 - 1),
@@ -147,6 +149,13 @@ def test_a_message_is_whole_after_the_spool(
     assert load_message(data, msg_id) == message
     assert load_message(data, msg_id).to_json() == data
     assert parse_message(json.loads(data), now=7) == draft
+
+
+@pytest.mark.parametrize("field", ["dest", "orig_msg_id"])
+@pytest.mark.parametrize("bad", ["\0", "a\nb", "http://h/q/x\x7f"])
+def test_what_becomes_a_variable_holds_no_control_characters(field: str, bad: str) -> None:
+    with pytest.raises(RefusedError, match=f'field "{field}" must not hold control characters'):
+        parse(**{field: bad})
 
 
 @given(st.binary(max_size=60))

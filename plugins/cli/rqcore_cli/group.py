@@ -58,6 +58,11 @@ def global_options(*, hidden: bool) -> list[click.Parameter]:
     ]  # fmt: skip
 
 
+def _set_no_plugins(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value:
+        ctx.ensure_object(App).external_plugins = False
+
+
 class Command(click.Command):
     """A command whose help shows examples, one per line, before its options."""
 
@@ -171,7 +176,11 @@ class Main(Group):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += global_options(hidden=False)
+        no_plugins = click.Option(
+            ["--no-plugins"], is_flag=True, callback=_set_no_plugins, expose_value=False,
+            help="Use no plugin, here and in what is started.",
+        )  # fmt: skip
+        self.params += [no_plugins, *global_options(hidden=False)]
         self._plugins_asked = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -23,6 +23,9 @@ from rqcore_cli.oldverbs import is_old, run_verb
 if TYPE_CHECKING:
     from rqcore_cli.group import Main
 
+#: The environment variable by which a shell asks for completions.
+COMPLETE = "_RQ_COMPLETE"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``rq`` with these arguments, or the process's own; returns the exit status."""
@@ -58,10 +61,18 @@ def _run_click(app: App, arguments: list[str]) -> int:
     import click  # noqa: PLC0415 - the old verbs do without
 
     logging.basicConfig(format="rq: %(message)s", level=logging.WARNING)
+    group = make_group()
+    instruction = os.environ.get(COMPLETE)
+    if instruction:
+        from click.shell_completion import shell_complete  # noqa: PLC0415
+
+        return shell_complete(group, {"obj": app}, "rq", COMPLETE, instruction)
     try:
-        status = make_group().main(
-            arguments, prog_name="rq", standalone_mode=False, obj=app, complete_var="_RQ_COMPLETE"
-        )
+        # Not `group.main`: it would take a broken pipe for a failure.
+        with group.make_context("rq", list(arguments), obj=app) as context:
+            group.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return Exit.USAGE
@@ -76,7 +87,7 @@ def _run_click(app: App, arguments: list[str]) -> int:
     except click.ClickException as error:
         app.warn(error.format_message())
         return Exit.FAILED
-    return status if isinstance(status, int) else Exit.OK
+    return Exit.OK
 
 
 def make_group() -> Main:
@@ -94,10 +105,8 @@ def make_group() -> Main:
         "More about a command: rq COMMAND --help",
     )
     @click.version_option(__version__, message="%(prog)s %(version)s")
-    @click.option("--no-plugins", is_flag=True, help="Use no plugin, here and in what is started.")
-    @click.pass_obj
-    def rq(app: App, *, no_plugins: bool) -> None:
-        app.external_plugins = not no_plugins
+    def rq() -> None:
+        pass
 
     return rq
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ echo "first line of $RQ_PARAM2"
 echo "run working" >&3
 if [ "$RQ_PARAM1" = wait ]; then cat "$RQ_PARAM3"; echo "done waited" >&3; exit 0; fi
 ls ../attach 2>/dev/null && cat ../attach/* | wc -c
-echo "$RQ_PARAM1 said $RQ_PARAM2" >&3
+echo "$RQ_PARAM1 said ${RQ_PARAM2:-nothing}" >&3
 """
 
 
@@ -48,6 +48,7 @@ class Rq:
 
     environ: dict[str, str]
     cwd: Path
+    begun: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __call__(self, *words: str, status: int = 0, stdin: str | bytes = "") -> Result:
         """Run ``rq`` with these words; it must end with this status."""
@@ -63,11 +64,20 @@ class Rq:
         return Result(done.returncode, out, err)
 
     def begin(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start ``rq`` with these words and go on; the caller waits for it."""
-        return subprocess.Popen(
+        """Start ``rq`` with these words and go on; whoever does not wait for it sees it killed."""
+        process = subprocess.Popen(
             [*WORDS, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, env=self.environ, cwd=self.cwd,
         )  # fmt: skip
+        self.begun.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what was begun and not waited for."""
+        for process in self.begun:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
 
     def send(self, *words: str) -> str:
         """Send a message and return its name, QUEUE/ID."""
@@ -76,12 +86,14 @@ class Rq:
 
 
 @pytest.fixture
-def rq(tmp_path: Path) -> Rq:
+def rq(tmp_path: Path) -> Iterator[Rq]:
     """``rq`` for the instance in ``tmp_path/rq``, called from ``tmp_path/here``."""
     here = tmp_path / "here"
     here.mkdir()
     environ = {**os.environ, "RQ_DIR": str(tmp_path / "rq"), "NO_COLOR": "1"}
-    return Rq(environ, here)
+    made = Rq(environ, here)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from rqcore_cli.output import clean, fields, table
 
 
@@ -26,7 +25,9 @@ def test_what_could_command_a_terminal_is_shown_instead() -> None:
 
 
 def test_a_table_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:
-    table(("NAME", "N", ""), [("a", 1, "x"), ("日本", 100, ""), ("long name", 20, "y\n")], right={"N"})
+    table(
+        ("NAME", "N", ""), [("a", 1, "x"), ("日本", 100, ""), ("long name", 20, "y\n")], right={"N"}
+    )
     assert capsys.readouterr().out == (
         "NAME         N\n"
         "a            1  x\n"

@@ -6,6 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from rqcore_cli.group import command
+from rqcore_cli.main import COMPLETE
 from rqcore_cli.output import echo
 
 
@@ -27,4 +28,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     root = ctx.find_root()
-    echo(found(root.command, {}, "rq", "_RQ_COMPLETE").source())
+    echo(found(root.command, {}, "rq", COMPLETE).source())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -134,8 +135,10 @@ def stop_instance(app: App, *, now: bool) -> None:
     with daemon.watched(about["pid"]) as pidfd:
         if not now:
             _tell_what_it_waits_for(app, about)
-        for _ in range(2 if now else 1):
-            app.ask_manager("shutdown")
+        # Asked again, it does not wait; it may also be gone already.
+        with contextlib.suppress(UnreachableError):
+            for _ in range(2 if now else 1):
+                app.ask_manager("shutdown")
         app.manager.close()
         daemon.wait_gone(app.instance, pidfd)
     app.say("RQ is stopped")
