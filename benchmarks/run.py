@@ -91,7 +91,7 @@ def _line(figure: Figure) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value else "0"
+    return f"{value:,.0f}" if value >= 100 or not value else f"{value:.2f}"
 
 
 def _machine(folder: str) -> dict[str, Any]:
@@ -106,13 +106,15 @@ def _machine(folder: str) -> dict[str, Any]:
 
 
 def _file_system(folder: str) -> str:
-    """The type of the file system that a directory is on."""
+    """The type of the file system that a directory is on; of ext4 also whether it keeps a journal."""
     device = os.stat(folder).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        if fields[2] == wanted:
-            return fields[fields.index("-") + 1]
+        place, _, kind = line.partition(" - ")
+        if place.split()[2] == wanted:
+            name, source = kind.split()[:2]
+            journals = Path("/proc/fs/jbd2").glob(f"{Path(source).name}-*")
+            return f"{name} without a journal" if name == "ext4" and not any(journals) else name
     return "unknown"
 
 

@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(instance: Instance, *, external: bool) -> None:
     # Late, so that a wrong directory is told of before the rest is loaded.
+    import stevedore  # noqa: F401, PLC0415 - once, before the queues are forked, and not in each
+
     from rqcore.manager import Manager  # noqa: PLC0415
     from rqcore.orders import Orders  # noqa: PLC0415
     from rqcore.plugins import load_plugins  # noqa: PLC0415

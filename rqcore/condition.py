@@ -154,6 +154,8 @@ class Condition:
 
 def _interpreter(path: str) -> str:
     """What the script's first line names after ``#!``; "" when it has none or cannot be read."""
+    if not os.path.isfile(path):  # to open a pipe would be to wait for ever
+        return ""
     try:
         with open(path, "rb") as file:
             line = file.readline(256)

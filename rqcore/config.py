@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
+from rqcore.errors import RefusedError
 from rqcore.message import PARAM_NAMES, queue_name_problem, truth
 from rqcore.schema import (
     ConfigError,
@@ -96,8 +97,7 @@ class InstanceConfig:
 class ScheduleLine:
     """A message to be made again and again.
 
-    ``cron`` and ``tz`` are as written, not yet checked: whether they mean a time is for the cron
-    parser to say.  ``tz`` is empty for the machine's own zone.
+    ``cron`` and ``tz`` are as written, and mean a time; ``tz`` is empty for the machine's own zone.
     """
 
     cron: str
@@ -410,9 +410,17 @@ def _schedule_line(section: Section) -> ScheduleLine:
     catchup = section.text("catchup", "last")
     if catchup not in CATCHUP:
         section.refuse("catchup", "must be " + " or ".join(CATCHUP), 'for instance "last"')
+    cron, tz = section.text("cron", ""), section.text("tz", "", empty=True)
+    if cron:
+        from rqcore.cron import CronLine  # noqa: PLC0415 - few queues have a schedule
+
+        try:
+            CronLine(cron, tz)
+        except RefusedError as error:
+            section.refuse("cron", str(error), "correct it", show=False)
     return ScheduleLine(
-        cron=section.text("cron", ""),
-        tz=section.text("tz", "", empty=True),
+        cron=cron,
+        tz=tz,
         catchup=catchup,
         **params,
     )

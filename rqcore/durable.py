@@ -88,7 +88,10 @@ def symlink(target: PathLike, path: PathLike) -> None:
 
 def append_log(path: PathLike) -> int:
     """An open descriptor that appends to a script's log; the caller closes it."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    fd = os.open(path, flags | os.O_NONBLOCK, 0o644)  # a pipe in its place keeps nobody waiting
+    os.set_blocking(fd, True)
+    return fd
 
 
 def lock_file(path: PathLike, content: bytes) -> int | None:
@@ -106,6 +109,21 @@ def lock_file(path: PathLike, content: bytes) -> int | None:
         os.pwrite(fd, content, 0)
         os.ftruncate(fd, len(content))
     return fd
+
+
+def read_file(path: PathLike, most: int) -> bytes:
+    """The bytes of a file, ``most`` at most: a pipe or a huge file in its place does no harm."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        info = os.fstat(fd)
+        if not unix.is_regular(info.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        if info.st_size > most:
+            raise OSError(errno.EFBIG, f"longer than {most} bytes", os.fspath(path))
+        with open(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
 
 
 def remove_tree(path: PathLike) -> None:
@@ -201,7 +219,7 @@ def take_file(source: PathLike, target: PathLike) -> Digest:
 
 def hash_file(path: PathLike) -> Digest:
     """Read a file once for its digests."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return _digest(fd, lambda _: None)
     finally:
@@ -480,7 +498,7 @@ def _temporary(path: PathLike) -> str:
 def _write_temporary(path: PathLike, data: bytes, mode: int) -> int:
     """The temporary file's open descriptor; nothing is left behind on failure."""
     temporary = _temporary(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     fd = os.open(temporary, flags, mode)
     try:
         _write_all(fd, data)

@@ -112,7 +112,7 @@ class Followers:
         def tell(size: int) -> None:
             self._send(msg_id, {"event": "log", "msg_id": msg_id, "size": size}, log=True)
 
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # gone already, or there is no watch left
             self._logs[msg_id] = _Log(self._loop, self._watcher, path, tell)
             tell(os.stat(path).st_size)
 

@@ -42,10 +42,11 @@ class Hands:
 
     def look_at_everything(self) -> None:
         """Notifications were lost: see what hands may have done."""
-        for state in _TAKEN_IN:
+        store = self._queue.store
+        for state in _WATCHED:
             path = f"{self._queue.info.path}/{state}"
             names = set(os.listdir(path)) if os.path.isdir(path) else set()
-            for name in names | set(self._queue.store.present(state)):
+            for name in names.union(store.newest(state, store.counts()[state])):
                 self._on_change(Change(name, arrived=True, is_dir=True), state)
 
     def _on_change(self, change: Change, state: State) -> None:

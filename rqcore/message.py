@@ -35,6 +35,8 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _ID = re.compile(r"\d{8}\.\d{4}\.\d{2}\.\d{3}(?:\.\d{1,25})?", re.ASCII)
 _FULL_ID = re.compile(r"(?P<base>https?://[^/]+(?:/.*?)?/|/)?q/(?P<queue>[^/]+)/(?P<id>[^/]+)")
 _DEST = re.compile(r"(?P<base>https?://[^/]+(?:/.*?)?/|/)?q/(?P<queue>[^/]+)/?")
+#: Where the year 9999 begins, in milliseconds: an id has no room for a later one.
+_LAST_YEAR = 253_370_764_800_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME_FORBIDDEN = "/. ,;:@\"(){}\\+='^`#~?[]%|$&<>"
 _ATTACH_FORBIDDEN = "/~?[]%|$&<>"
@@ -265,6 +267,8 @@ class IdClock:
         try:
             seen = _utc_seconds(f"{day}{minute}{second}") * 1000 + int(ms)
         except ValueError:  # no such date: it is not comparable to any that is made
+            return
+        if seen >= _LAST_YEAR:  # what followed it would be no id
             return
         own = number[0][5:] == self._suffix if number else False
         # One that was made elsewhere may sort anywhere in its millisecond: leave that alone.

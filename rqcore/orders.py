@@ -106,7 +106,7 @@ class Orders:
         self._check_new(name)
         self._check_config(str(name), config, "the new queue's config")
         self._manager.write_queue(str(name), config)
-        self._manager.start_queue(str(name), lambda: request.reply(_CREATED))
+        self._start_new(str(name), request)
         return LATER
 
     def do_create_queue_link(self, request: Request) -> Any:
@@ -128,8 +128,14 @@ class Orders:
             durable.make_dir(folder)
         durable.symlink(path, self._instance.queue_config_file(str(name)))
         self._manager.hooks.queue_created(QueueInfo(str(name), str(folder), config))
-        self._manager.start_queue(str(name), lambda: request.reply(_CREATED))
+        self._start_new(str(name), request)
         return LATER
+
+    def _start_new(self, name: str, request: Request) -> None:
+        """Also where the process of a queue still runs whose directory was removed by hand."""
+        self._stop_then(
+            name, lambda: self._manager.start_queue(name, lambda: request.reply(_CREATED))
+        )
 
     def _check_new(self, name: object) -> None:
         if self._manager.stopping:
@@ -196,6 +202,10 @@ class Orders:
 
     def do_restart_queue(self, request: Request) -> Any:
         name = self._existing(request)
+        try:
+            self._instance.load_queue(name)
+        except ConfigError as error:
+            raise RefusedError(f"it goes on with its old configuration: {error}") from error
 
         def start() -> None:
             if os.path.lexists(self._instance.queue_config_file(name)):

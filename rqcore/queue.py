@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from time import time
+from time import monotonic, time
 
 from rqcore import recovery
 from rqcore.condition import Admin, Condition
@@ -38,6 +38,8 @@ from rqcore.watch import watcher
 from rqcore.work import Work
 
 _log = logging.getLogger(__name__)
+#: So many seconds of a turn may go to starting messages: then others have a word.
+_STARTING = 0.05
 
 
 class QueueProcess:
@@ -229,12 +231,19 @@ class QueueProcess:
         if not up or self.stopping or self.work.pause_reason:
             return
         self.timetable.fire()
-        while (msg_id := self.schedule.candidate(time())) is not None:
-            if not self.work.start(msg_id):
-                break
-        soonest = self.next_wake()
+        soonest = self.next_wake() if self._start_some() else self.timetable.next_wake()
         if soonest is not None:
             self._wake = self.loop.after(soonest - time(), self.look)
+
+    def _start_some(self) -> bool:
+        """False when nothing more can start until the script, or the system, is another."""
+        began = monotonic()
+        while (msg_id := self.schedule.candidate(time())) is not None:
+            if not self.work.start(msg_id):
+                return False
+            if monotonic() - began > _STARTING:
+                break
+        return True
 
     def next_wake(self) -> float | None:
         """When the clock alone will make something start, as unix time; None for never."""

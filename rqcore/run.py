@@ -33,8 +33,11 @@ _READ = 1 << 16
 #: The largest pipe that Linux gives an unprivileged process: no more can lie in it at the exit.
 _MAX_PIPE = 1 << 20
 _STATUS_EVERY = 0.1
+_LOOK_AGAIN = 0.25
 _MAX_ANSWERS = 1000
 _MAX_DUPS = 1000
+#: So many lines of a run that are not understood are logged.
+_MAX_GARBAGE = 20
 
 
 class Owner(Protocol):
@@ -74,6 +77,8 @@ class Run:
         self._answering = False
         self._pipe_open = True
         self._told = 0.0
+        self._garbage = 0
+        self._deaf = False
         self._status_timer: Timer | None = None
         self._kill_timer: Timer | None = None
         loop.reader(process.pipe, self._on_pipe)
@@ -101,7 +106,12 @@ class Run:
             # Not reaped yet, so the number is still its own: end what it left in its group, and go
             # on when that is gone, so that no other run of the message meets it.
             self.process.send_signal(signal.SIGKILL)
-            left = unix.group_members(self.process.pid)
+            try:
+                left = unix.group_members(self.process.pid)
+            except OSError as error:  # no descriptor left to look with
+                _log.warning("%s: looking for its group: %s", self.message.msg_id, error)
+                self._loop.after(_LOOK_AGAIN, self._on_exit)
+                return
             if left:
                 self._loop.on_end_of(left[0], self._on_exit)
                 return
@@ -157,7 +167,7 @@ class Run:
                 case pipe.Dup():
                     self._dups.append(event)
                 case pipe.Garbage(line=line, reason=reason, answer=awaited):
-                    _log.warning("%s: on its pipe: %s: %.200r", self.message.msg_id, reason, line)
+                    self._note_garbage(line, reason)
                     if awaited:
                         self._dups.append(pipe.answer_fail(reason))
                 case pipe.Unfinished(text=text):
@@ -168,6 +178,13 @@ class Run:
         self._make_dups()
         if self._pipe_open and len(self._dups) > _MAX_DUPS:
             self._loop.forget_reader(self.process.pipe)
+
+    def _note_garbage(self, line: str, reason: str) -> None:
+        self._garbage += 1
+        if self._garbage <= _MAX_GARBAGE:
+            _log.warning("%s: on its pipe: %s: %.200r", self.message.msg_id, reason, line)
+        if self._garbage == _MAX_GARBAGE:
+            _log.warning("%s: more such lines of it are not logged", self.message.msg_id)
 
     def _note_status(self, text: str) -> None:
         self.status = text
@@ -228,6 +245,8 @@ class Run:
             self._loop.writer(self.process.answer, self._write_answers)
             return
         except BrokenPipeError:
-            _log.info("%s: nobody reads the answers on descriptor 4", self.message.msg_id)
+            if not self._deaf:
+                _log.info("%s: nobody reads the answers on descriptor 4", self.message.msg_id)
+            self._deaf = True
             self._answers.clear()
         self._loop.forget_writer(self.process.answer)

@@ -25,7 +25,7 @@ from typing import Any
 
 from rqcore import wire
 from rqcore.address import reachable
-from rqcore.durable import remove_quietly
+from rqcore.durable import remove_quietly, rename_unsynced
 from rqcore.errors import RefusedError, WireError
 from rqcore.loop import Loop
 
@@ -248,14 +248,18 @@ class Server:
         self._path = path
         self._askers: set[_Asker] = set()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        remove_quietly(path)
+        # Under its final name only once it listens: whoever finds it there can connect.
+        folder, name = os.path.split(path)
+        unready = os.path.join(folder, f".{name}")
+        remove_quietly(unready)
         before = os.umask(0o177)  # owner only, from the first moment
         try:
-            with reachable(path) as short:
+            with reachable(unready) as short:
                 self._sock.bind(short)
         finally:
             os.umask(before)
         self._sock.listen(128)
+        rename_unsynced(unready, path)
         self._sock.setblocking(False)
         loop.reader(self._sock.fileno(), self._on_connect)
 

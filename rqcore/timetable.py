@@ -105,7 +105,11 @@ class Timetable:
             self._struck(msg_id)
             return
         _log.warning("the scheduled run %s was interrupted by a crash; it is made now", msg_id)
-        self._make(msg_id, intent)
+        try:
+            self._make(msg_id, intent)
+        except (OSError, StoreError, RefusedError, LookupError, TypeError, ValueError) as error:
+            _log.error("the scheduled run %s fails: %r", msg_id, error)
+            self._struck(msg_id)
 
     def _make(self, msg_id: str, intent: Mapping[str, Any]) -> None:
         p1, p2, p3, p4 = intent["params"]

@@ -43,6 +43,7 @@ _ITS_OWN_PAUSE = 10.0
 #: What is wrong with one message's directory, such as one that root moved in; not with the system.
 _ITS_OWN_TROUBLE = {
     errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR,
+    errno.EISDIR, errno.ELOOP, errno.ENXIO,
 }  # fmt: skip
 _MAX_PAUSE = 30.0
 _TOO_BIG = "the params and env_vars together are more than the system lets a process have"
@@ -140,8 +141,7 @@ class Work:
                 self._unstartable(message, _TOO_BIG)
                 return True
             self._unstart(message)
-            self._pause_after(error, f"the script for {message.msg_id} cannot be started")
-            return False
+            return self._not_now(message.msg_id, error)
         except ValueError as error:  # a NUL, or text that stands for no bytes, in the environment
             self._unstartable(message, f"no script can be given this message: {error}")
             return True

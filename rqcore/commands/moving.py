@@ -46,13 +46,13 @@ class Moving(Commands):
     def do_delete_message(self, request: Request) -> Any:
         msg_id, state = self.found(request)
         if state is State.RUN:
-            raise RefusedError("message is running; destroy it first")
+            raise RefusedError("message is running; destroy it first (rq kill)")
         message = self._store.load(msg_id, state)
         refusal = self._queue.hooks.check_removal(message, self._queue.info)
         if refusal is not None:
             raise RefusedError(refusal.reason)
+        self._spool.remove(message, state)
         if state is State.QUE:
             self._queue.schedule.discard(msg_id)
-        self._spool.remove(message, state)
         self._spool.fact(lambda: self._queue.hooks.message_removed(msg_id, self._queue.info, state))
         return Durable(["ok", "msg deleted"])

@@ -36,7 +36,11 @@ _HASHED = (State.DONE, State.RELAYED)
 _TMP, _CORRUPT = "tmp", "corrupt"
 _DIGESTS = "digests.json"
 #: What is wrong with a file itself; anything else is the system's trouble, and may pass.
-_UNREADABLE = {errno.EISDIR, errno.EACCES, errno.ELOOP, errno.ENOTDIR}
+_UNREADABLE = {
+    errno.EISDIR, errno.EACCES, errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.EFBIG
+}  # fmt: skip
+#: What was accepted is far shorter (`rqcore.message.MAX_MESSAGE_BYTES`).
+_MAX_FILE = 64 * 1024 * 1024
 
 
 class DirectoryStore:
@@ -196,8 +200,7 @@ class DirectoryStore:
     def load(self, msg_id: str, state: State) -> Message:
         path = f"{self.directory(msg_id, state)}/msg"
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = durable.read_file(path, _MAX_FILE)
         except FileNotFoundError:
             if not durable.exists(os.path.dirname(path)):
                 raise _not_found() from None
@@ -221,9 +224,10 @@ class DirectoryStore:
 
     def status(self, msg_id: str, state: State) -> str:
         try:
-            with open(f"{self.directory(msg_id, state)}/status", "rb") as file:
-                found = json.loads(file.read())
-        except (FileNotFoundError, ValueError):
+            found = json.loads(
+                durable.read_file(f"{self.directory(msg_id, state)}/status", _MAX_FILE)
+            )
+        except (OSError, ValueError, RecursionError):  # a script may have spoiled it
             return ""
         return str(found.get("job_status", "")) if isinstance(found, dict) else ""
 
@@ -304,9 +308,8 @@ class DirectoryStore:
 
     def _digests(self, path: str) -> dict[str, object]:
         try:
-            with open(f"{path}/{_DIGESTS}", "rb") as file:
-                known = json.loads(file.read())
-        except (FileNotFoundError, ValueError):
+            known = json.loads(durable.read_file(f"{path}/{_DIGESTS}", _MAX_FILE))
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
         return known if isinstance(known, dict) else {}
 

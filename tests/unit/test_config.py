@@ -619,8 +619,12 @@ def test_a_bad_entry_is_skipped_and_the_rest_works(entry: object, key: str) -> N
     assert "skipped" in str(warnings[0])
 
 
-def test_whether_a_cron_line_means_a_time_is_not_asked_here() -> None:
-    assert queue(schedule=[{"cron": "never"}])[0].schedule == (ScheduleLine("never"),)
+@pytest.mark.parametrize("line", [{"cron": "61 * * * *"}, {"cron": "@daily", "tz": "Mars/X"}])
+def test_a_cron_line_that_means_no_time_is_told_and_skipped(line: dict[str, str]) -> None:
+    config, warnings = queue(schedule=[line, {"cron": "@hourly"}])
+    assert config.schedule == (ScheduleLine("@hourly"),)
+    assert "schedule[0].cron" in str(warnings[0])
+    assert "until then the entry is skipped" in str(warnings[0])
 
 
 def test_a_misspelt_key_of_an_entry_is_told_and_the_entry_kept() -> None:

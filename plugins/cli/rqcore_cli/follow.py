@@ -241,8 +241,9 @@ class StatusLine:
     def show(self, text: str) -> None:
         """Show this instead of what was shown."""
         if self._on:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
-            sys.stderr.write(f"\r\033[K{clean(text)[:width]}")
+            # A terminal that does not know its width says 0.
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            sys.stderr.write(f"\r\033[K{clean(text)[: width - 1]}")
             sys.stderr.flush()
 
     def clear(self) -> None:

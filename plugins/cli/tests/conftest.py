@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -71,6 +72,24 @@ class Rq:
         )  # fmt: skip
         self.begun.append(process)
         return process
+
+    def on_terminal(self, *words: str) -> tuple[int, str]:
+        """Run ``rq`` on a terminal of its own; returns its status and all that was to be seen."""
+        ours, theirs = os.openpty()
+        environ = {**self.environ, "TERM": "xterm", "COLUMNS": "100"}
+        try:
+            process = subprocess.Popen(
+                [*WORDS, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environ,
+                cwd=self.cwd,
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # Linux says so when nobody has the other end any more
+            while data := os.read(ours, 1 << 16):
+                seen += data
+        os.close(ours)
+        return process.wait(PATIENCE), seen.decode("utf-8", "surrogateescape")
 
     def close(self) -> None:
         """End what was begun and not waited for."""

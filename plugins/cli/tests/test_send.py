@@ -71,6 +71,16 @@ def test_files_are_attached(rq: Rq, running: RunningInstance, tmp_path: Path) ->
 
 
 @pytest.mark.process
+def test_a_terminal_is_shown_how_far_it_is(rq: Rq, running: RunningInstance) -> None:
+    (rq.cwd / "large").write_bytes(bytes(200_000_000))
+    status, seen = rq.on_terminal("send", "work", "--param1", "done", "--attach", "large", "--wait")
+    assert status == 0
+    assert "\x1b[?25l" in seen  # the cursor is hidden while a bar is drawn
+    assert re.search(r"attached large, 200 MB, \S+ [KMG]B/s", seen)
+    assert re.search(r"work/\S+ done - said nothing\r\n", seen)
+
+
+@pytest.mark.process
 def test_standard_input_is_attached_and_leaves_nothing(rq: Rq, running: RunningInstance) -> None:
     data = bytes(range(256)) * 1000
     done = rq("send", "work", "--param1", "done", "--attach", "-", "--attach-name", "in.bin",

@@ -102,6 +102,9 @@ def start_instance(app: App, *, plugins: bool = True, patience: float = _PATIENC
     for child in app.ask_manager("describe")["children"]:
         if child["problem"]:
             app.warn(f"{child['kind']} {child['name']} is {child['state']}: {child['problem']}")
+    for plugin in app.ask_manager("plugins")["plugins"]:
+        if plugin["status"] == "failed":
+            app.warn(f"plugin {plugin['name']} is not loaded: {plugin['error']}")
 
 
 @command(
@@ -178,6 +181,7 @@ def restart(app: App, *, now: bool) -> None:
 
     A changed configuration needs only: rq reload
     """
+    app.instance.load_config()  # one that is wrong is told of before anything is stopped
     stop_instance(app, now=now)
     start_instance(app, plugins=app.external_plugins)
 

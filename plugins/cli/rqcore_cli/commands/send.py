@@ -83,14 +83,15 @@ rq send http://mq2.example.com:3333/q/hello --param1 world
 @click.option("--param4", metavar="TEXT", help="The same, RQ_PARAM4.")
 @click.option("--attach", "attached", multiple=True, metavar="FILE...",
               type=click.Path(allow_dash=True),
-              help="Files to send along; - is standard input.")  # fmt: skip
+              help="Files to send along; - is standard input. A file on the same file system is "
+                   "linked, not copied: replace it afterwards, do not write into it.")  # fmt: skip
 @click.option("--attach-name", metavar="NAME", help="What the attachment is to be called.")
 @click.option("--due", callback=_read_due, metavar="TIME",
               help="Do not run before: 10m, 2026-03-01T08:00, or unix time.")  # fmt: skip
 @click.option("--src", metavar="TEXT", help="Who sends it, for people.")
 @click.option("--max-count", type=click.IntRange(min=0), metavar="N",
               help=f"How often it may be tried; {DEFAULT_MAX_COUNT} unless told.")  # fmt: skip
-@click.option("--webhook", multiple=True, metavar="URL", help="Whom to tell when it has ended.")
+@click.option("--webhook", multiple=True, metavar="URL", help="Whom to tell when it has ended (by a queue webhook).")
 @click.option("--force-remote", is_flag=True, help="Relay it even if it is for this host.")
 @click.option("--single", is_flag=True,
               help="Only if none waits in the queue; else name the one that does.")  # fmt: skip
