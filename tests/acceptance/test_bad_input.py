@@ -9,7 +9,9 @@ import resource
 import select
 import shutil
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import time
@@ -330,35 +332,71 @@ def test_ids_of_many_clients_are_unique_and_sorted(rq: RunningInstance) -> None:
 # The clock
 
 
-def faketime_library() -> Path:
-    """Debian's package ``faketime`` brings a library to preload, for its command's own use."""
-    if shutil.which("faketime") is None:
-        pytest.skip("no faketime")
-    found = [
-        path
-        for folder in ("/usr/lib", "/usr/lib64", "/usr/local/lib")
-        for path in Path(folder).glob("**/faketime/libfaketimeMT.so.1")
-    ]
-    if not found:
-        pytest.skip("no libfaketimeMT.so.1")
-    return found[0]
+#: The wall clock of a process, moved by the seconds that stand in a file; every other clock is real.
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    char text[32] = "";
+    const char *path = getenv("TEST_CLOCK");
+    if (syscall(SYS_clock_gettime, clock, now) != 0) return -1;
+    if (clock == CLOCK_REALTIME && path != NULL) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0) {
+            if (read(fd, text, sizeof text - 1) > 0) now->tv_sec += atol(text);
+            close(fd);
+        }
+    }
+    return 0;
+}
+time_t time(time_t *seconds) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (seconds != NULL) *seconds = now.tv_sec;
+    return now.tv_sec;
+}
+int gettimeofday(struct timeval *restrict value, void *restrict zone) {
+    struct timespec now;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &now);
+    value->tv_sec = now.tv_sec;
+    value->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+"""
 
 
-def test_a_clock_that_is_set_back_an_hour(rq_instance: RunningInstance, tmp_path: Path) -> None:
+@pytest.fixture
+def clock(tmp_path: Path, rq_instance: RunningInstance) -> Callable[[int], None]:
+    """Sets the clock of the instance: so many seconds from the real one."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("no C compiler, or no Linux")
+    library, file = tmp_path / "clock.so", tmp_path / "clock"
+    (tmp_path / "clock.c").write_text(CLOCK)
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "clock.c")]
+    subprocess.run(command, check=True)
+    rq_instance.environ |= {"LD_PRELOAD": str(library), "TEST_CLOCK": str(file)}
+
+    def set_clock(seconds: int) -> None:
+        file.with_suffix(".new").write_text(str(seconds))
+        file.with_suffix(".new").rename(file)
+
+    set_clock(0)
+    return set_clock
+
+
+def test_a_clock_that_is_set_back_an_hour(
+    rq_instance: RunningInstance, clock: Callable[[int], None]
+) -> None:
     """Ids go on growing, nothing runs twice, and what is sent runs, before and after a restart."""
     rq = rq_instance
-    clock = tmp_path / "clock"
-
-    def set_clock(offset: str) -> None:
-        clock.with_suffix(".new").write_text(f"{offset}\n")
-        clock.with_suffix(".new").rename(clock)
-
-    set_clock("+0")
-    rq.environ |= {
-        "LD_PRELOAD": str(faketime_library()), "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }  # fmt: skip
     every_minute = {"cron": "* * * * *", "param1": "minute"}
     rq.queue("test", DONE, schedule=[every_minute])
     (rq.directory / "queue/test/cron.json").write_text(json.dumps(
@@ -368,7 +406,7 @@ def test_a_clock_that_is_set_back_an_hour(rq_instance: RunningInstance, tmp_path
     rq.start()
     fired = journal.until("message_done")["msg_id"]
     before = rq.until("test", rq.send("test"), "done")
-    set_clock("-3600")
+    clock(-3600)
     back = rq.until("test", rq.send("test"), "done")
     assert back["due"] < before["due"] - 3000, "the clock was set back"
     assert back["msg_id"] > before["msg_id"] > fired

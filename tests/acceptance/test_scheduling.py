@@ -505,7 +505,7 @@ trap "$RQ_PARAM1" TERM
 [ -f last ] && grep -s "^State:.[^ZX]" "/proc/$(cat last)/status" && echo OVERLAP
 echo $$ > last; echo "run $$"
 echo "run ready $$" >&3
-while [ ! -e "$RQ_PARAM2/open" ]; do read x < "$RQ_PARAM2/gate"; done
+read x < "$RQ_PARAM2"
 echo done >&3
 """
 
@@ -520,7 +520,7 @@ def test_nothing_runs_twice_at_once(
     rq_instance.queue("twice", TWICE)
     gate = Gate(tmp_path / "gate")
     rq_instance.start()
-    msg_id = rq_instance.send("twice", param1=trap, param2=str(tmp_path))
+    msg_id = rq_instance.send("twice", param1=trap, param2=str(gate.path))
     message = rq_instance.until("twice", msg_id, "run", matching=running)
     pid = int(message["status"].split()[-1])
     queue = queue_pid(rq_instance, "twice")
@@ -536,7 +536,6 @@ def test_nothing_runs_twice_at_once(
     rq_instance.serving("twice")
     former = f"run - ready {pid}"
     rq_instance.until("twice", msg_id, "run", matching=lambda m: m["status"] != former)
-    (tmp_path / "open").touch()
     gate.open()
     message = rq_instance.until("twice", msg_id, "done")
     log = script_log(message)

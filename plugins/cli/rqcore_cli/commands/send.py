@@ -91,7 +91,12 @@ rq send http://mq2.example.com:3333/q/hello --param1 world
 @click.option("--src", metavar="TEXT", help="Who sends it, for people.")
 @click.option("--max-count", type=click.IntRange(min=0), metavar="N",
               help=f"How often it may be tried; {DEFAULT_MAX_COUNT} unless told.")  # fmt: skip
-@click.option("--webhook", multiple=True, metavar="URL", help="Whom to tell when it has ended (by a queue webhook).")
+@click.option(
+    "--webhook",
+    multiple=True,
+    metavar="URL",
+    help="Whom to tell when it has ended (by a queue webhook).",
+)
 @click.option("--force-remote", is_flag=True, help="Relay it even if it is for this host.")
 @click.option("--single", is_flag=True,
               help="Only if none waits in the queue; else name the one that does.")  # fmt: skip
