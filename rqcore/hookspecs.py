@@ -427,7 +427,7 @@ def rq_resolve_destination(dest: str, message: Message, origin: str) -> str | No
 
     Called: for each message that is submitted or duplicated; plugins that registered later, such as
         single files, are asked first, and the first name is taken.
-    Process: the one that takes the message: ``rq``, web server, or the duplicating queue's.
+    Process: manager for ``submit``, the duplicating queue's for ``dup``.
     Args:
         dest: where the message is to go: ``test``, ``/q/test``, ``http://host:3333/q/test``.
         message: the message; one that is submitted has no ``msg_id`` yet.

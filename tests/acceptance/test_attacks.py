@@ -160,7 +160,9 @@ rm stdio.log; {spoil} stdio.log; echo "resend 0-spoiled" >&3
     assert rq_instance.message("test", bad)["state"] == "que"
 
 
-@pytest.mark.parametrize("intent", [{}, {"at": 1, "params": []}, {"at": 1, "params": ["refused"] * 4}])
+@pytest.mark.parametrize(
+    "intent", [{}, {"at": 1, "params": []}, {"at": 1, "params": ["refused"] * 4}]
+)
 def test_an_interrupted_scheduled_run_that_cannot_be_made_stops_no_queue(
     rq_instance: RunningInstance, intent: dict[str, Any]
 ) -> None:

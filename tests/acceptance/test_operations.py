@@ -749,3 +749,29 @@ def test_without_plugins(rq_instance: RunningInstance) -> None:
     rq.start()
     assert "this plugin breaks" in rq.log_text(), "a broken plugin stops nobody, but is told of"
     rq.until("test", rq.send("test", param1="x"), "done")
+
+
+def test_the_manager_names_the_queue_for_a_destination(rq_instance: RunningInstance) -> None:
+    """So that no sender has to load plugins; and a dup asks the same plugin in its own process."""
+    rq_instance.plugin("carrier", (
+        "from rqcore.hookspecs import hookimpl\n\n\n@hookimpl\n"
+        "def rq_resolve_destination(dest):\n"
+        '    return "carries" if dest.startswith("http://far") else None\n'
+    ))  # fmt: skip
+    rq_instance.queue("carries", DONE)
+    rq_instance.queue("asks", (
+        "#!/bin/bash\necho 'dup 0-X-http://far.example.com:3333/q/x' >&3\nread -u 4 answer\n"
+        'echo "done $answer" >&3\n'
+    ))  # fmt: skip
+    rq_instance.start()
+
+    def resolved(dest: str) -> object:
+        return rq_instance.manager.ask("resolve_destination", {"dest": dest})
+
+    assert resolved("http://far.example.com:3333/q/x") == "carries"
+    assert resolved("http://near.example.com:3333/q/x") is None
+    message = rq_instance.until("asks", rq_instance.send("asks"))
+    verdict, new_id = message["status"].removeprefix("done - ").split()
+    assert (message["state"], verdict) == ("done", "ok")
+    copy = rq_instance.until("carries", new_id.rpartition("/")[2])
+    assert copy["dest"] == "http://far.example.com:3333/q/x"
