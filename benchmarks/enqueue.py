@@ -19,7 +19,7 @@ _LIMIT = "durable directory"
 
 def measure(bench: Bench) -> list[Figure]:
     """One client, then many."""
-    seconds = 0.5 if bench.quick else 1.5
+    seconds = 0.4 if bench.quick else 0.6
     one: list[tuple[Sent, float, float]] = []
     many: list[tuple[Sent, float, float]] = []
     with bench.instance("enqueue") as instance:

@@ -99,7 +99,7 @@ def durable_one_by_one(folder: Path, seconds: float) -> float:
 
 def measure(bench: Bench) -> list[Figure]:
     """All raw limits, each for itself."""
-    seconds = 0.3 if bench.quick else 2.0
+    seconds = 0.3 if bench.quick else 0.8
     script = bench.folder / "done.sh"
     script.write_text(SH_SCRIPT)
     script.chmod(0o755)

@@ -63,6 +63,7 @@ def script_environment(
 ) -> dict[str, str]:  # fmt: skip
     """The whole environment for the script that runs the message in ``folder`` (absolute)."""
     url = f"{settings.base_url}q/{config.name}"
+    own_id = full_id(settings.base_url, config.name, message.msg_id)
     address = parse_dest(message.dest)
     environment = {
         **(login if config.exec_prefix is None else inherited_environment()),
@@ -77,13 +78,14 @@ def script_environment(
         "RQ_DEST": message.dest if "://" in message.dest else url,
         "RQ_DEST_QUEUE": address.queue if address is not None else config.name,
         "RQ_MSG_ID": message.msg_id,
-        "RQ_FULL_MSG_ID": full_id(settings.base_url, config.name, message.msg_id),
+        "RQ_FULL_MSG_ID": own_id,
         "RQ_MSG_DIR": f"{folder}/job",
         "RQ_PIPE": "3",
         "RQ_WRITE": "3",
         "RQ_READ": "4",
         "RQ_COUNT": str(message.count),
-        "RQ_ORIG_MSG_ID": message.orig_msg_id,
+        # A message that was made by hand may lack it: it is the first of its chain.
+        "RQ_ORIG_MSG_ID": message.orig_msg_id or own_id,
         **params_environment(message, folder),
     }
     if message.force_remote:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -64,6 +65,8 @@ class Incoming(Commands):
             )
             for item in args["attached"]
         ]
+        if any(os.path.basename(item.name) != item.name for item in attached):
+            raise RefusedError("an attachment's name leads out of its directory")
         return self._admitted(self._queue.admit(draft, State.QUE, attached))
 
     def do_clone_message(self, request: Request) -> Any:

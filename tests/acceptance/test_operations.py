@@ -487,7 +487,7 @@ def hand_made(folder: Path, fields: object = None) -> Path:
 
 def test_directories_moved_in_by_hand(rq_instance: RunningInstance) -> None:
     rq = rq_instance
-    rq.queue("test", '#!/bin/sh\necho "done $RQ_PARAM1" >&3\n')
+    rq.queue("test", '#!/bin/sh\necho "$RQ_ORIG_MSG_ID"; echo "done $RQ_PARAM1" >&3\n')
     journal = Journal(rq)
     queue = rq.directory / "queue/test"
     made = [hand_made(rq.directory / "made" / name) for name in (
@@ -503,7 +503,9 @@ def test_directories_moved_in_by_hand(rq_instance: RunningInstance) -> None:
     done = rq.client("test").call("messages", {"state": "done"})
     assert len({item["msg_id"] for item in done}) == 4
     for item in done:
-        assert rq.message("test", item["msg_id"])["param1"] == "by hand"
+        message = rq.message("test", item["msg_id"])
+        assert message["param1"] == "by hand"
+        assert script_log(message) == message["full_id"] + "\n", "the first of its chain"
     # One whose id is in use gets another; nothing of the first is touched.
     again = hand_made(rq.directory / "again" / made[0].name, {"dest": "test", "param1": "second"})
     again.rename(queue / "que" / made[0].name)

@@ -475,6 +475,14 @@ def test_destroy(rq: RunningInstance, tmp_path: Path) -> None:
     assert ask(rq, "waits", "destroy_message", {"msg_id": msg_id})[0] == "fail"
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b"])
+def test_no_copy_writes_outside_of_its_directory(rq: RunningInstance, name: str) -> None:
+    item = {"name": name, "path": "/etc/hostname", "digest": None}
+    args = {"fields": {"dest": "test"}, "attached": [item]}
+    refused = ["fail", "an attachment's name leads out of its directory"]
+    assert ask(rq, "test", "copy_message", args) == refused
+
+
 # Following
 
 
