@@ -1,6 +1,6 @@
 """rqcore: RQ, the queueing and messaging service, as a minimal kernel with plugins.
 
-Plugin authors need `hookimpl` and the result types; everything else is in the modules, and
+Plugin authors need `rqcore.hookspecs` (`hookimpl`, the result types); everything else is in the modules, and
 ARCHITECTURE.md says in which.
 """
 
