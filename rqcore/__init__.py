@@ -1,7 +1,7 @@
 """rqcore: RQ, the queueing and messaging service, as a minimal kernel with plugins.
 
-Plugin authors need `rqcore.hookspecs` (`hookimpl`, the result types); everything else is in the modules, and
-ARCHITECTURE.md says in which.
+Plugin authors need `rqcore.hookspecs` (`hookimpl`, the result types); ARCHITECTURE.md says in which
+module everything else is.
 """
 
 from __future__ import annotations
