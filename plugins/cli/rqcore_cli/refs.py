@@ -28,9 +28,12 @@ class Ref:
 
 
 def ask(app: App, ref: Ref, command: str, **more: Any) -> Any:
-    """Ask a message's queue for something about it.  As `App.ask`; errors name the message."""
+    """Ask a message's queue for something about it.  As `App.ask`; errors name the message.
+
+    A queue that is DOWN lets people look and clear up; the old verbs it refuses.
+    """
     try:
-        return app.ask(ref.queue, command, {"msg_id": ref.msg_id, **more})
+        return app.ask(ref.queue, command, {"msg_id": ref.msg_id, "even_down": True, **more})
     except NotFoundError as error:
         if os.path.lexists(app.instance.queue_config_file(ref.queue)):
             raise NotFoundError(f"there is no message {ref}") from None
@@ -69,7 +72,7 @@ def find_ref(app: App, text: str) -> Ref:
     problem: RqError | None = None
     for name in app.instance.queue_names():
         try:
-            app.ask(name, "get_message_state", {"msg_id": text})
+            app.ask(name, "get_message_state", {"msg_id": text, "even_down": True})
         except NotFoundError:
             continue
         except UnreachableError as error:

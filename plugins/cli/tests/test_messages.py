@@ -183,3 +183,17 @@ def test_kill_ends_the_script(rq: Rq, running: RunningInstance, gate: Gate) -> N
     assert "nothing runs" in rq("kill", name, status=4).err
     assert rq("rm", name).err == f"{name} deleted\n"
     assert f"there is no message {name}" in rq("rm", name, status=3).err
+
+
+@pytest.mark.process
+def test_a_queue_that_is_down_can_be_looked_at_and_cleared_up(
+    rq: Rq, running: RunningInstance
+) -> None:
+    name = done(rq, "--param2", "seen")
+    rq("queue", "down", "work")
+    assert "seen" in rq("show", name).out
+    assert rq("log", name).status == 0
+    assert rq("wait", name).status == 0
+    assert "DOWN" in rq("clone", name, status=4).err
+    assert rq("rm", name).status == 0
+    assert "there is no message" in rq("show", name, status=3).err
