@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 
 from rqcore.hooks import Hooks
@@ -130,26 +130,31 @@ class Condition:
         self.problem = reason
 
     def _watch_script(self) -> None:
-        for handle in self._watched:
+        # The new watches first and the old ones then, so that no change falls in between.
+        former, self._watched = self._watched, []
+        if self._oper is not Oper.UP:
+            script = os.path.join(self._instance.directory, self._script)
+            for way in (script, _interpreter(script)):
+                for folder, names in _entries_on_the_way(way).items():
+                    self._watch_entries(folder, names)
+        for handle in former:
             self._watcher.forget(handle)
-        self._watched = []
-        if self._oper is Oper.UP:
-            return
-        script = os.path.join(self._instance.directory, self._script)
-        interpreter = _interpreter(script)
-        folders = _folders_on_the_way(script) + _folders_on_the_way(interpreter)
-        for folder in dict.fromkeys(folders):
-            try:
-                self._watched.append(self._watcher.entries(folder, self._on_script_change))
-            except OSError as error:
-                _log.warning("cannot watch %s: %s", folder, error)
 
-    def _on_script_change(self, change: Change) -> None:
-        del change
-        if self._oper is Oper.UP:
-            return
+    def _watch_entries(self, folder: str, names: Collection[str]) -> None:
+        def on_change(change: Change) -> None:
+            if change.name in names and self._oper is not Oper.UP:
+                self._script_changed()
+
+        try:
+            self._watched.append(self._watcher.entries(folder, on_change))
+        except OSError as error:
+            _log.warning("cannot watch %s: %s", folder, error)
+
+    def _script_changed(self) -> None:
         if self.check_script() is None:
-            self._watch_script()  # another part of the way may exist now
+            # Another part of the way may exist now; once it is watched, look whether it is all.
+            self._watch_script()
+            self.check_script()
 
 
 def _interpreter(path: str) -> str:
@@ -178,15 +183,16 @@ def _looks(path: str) -> object:
     return path, look(path), look(_interpreter(path))
 
 
-def _folders_on_the_way(path: str) -> list[str]:
-    """The existing directories whose entries decide what ``path`` leads to, links followed."""
-    folders: dict[str, None] = {}
+def _entries_on_the_way(path: str) -> dict[str, set[str]]:
+    """The entries that decide what ``path`` leads to, by their existing directory, links followed."""
+    entries: dict[str, set[str]] = {}
     links = 0
     pending = [part for part in path.split("/") if part]
     at = "/"
     while pending:
-        folders[at] = None
-        step = os.path.join(at, pending.pop(0))
+        part = pending.pop(0)
+        step = os.path.join(at, part)
+        entries.setdefault(at, set()).add(part)
         if os.path.islink(step) and links < 40:  # noqa: PLR2004 - the kernel's own limit
             links += 1
             target = os.path.normpath(os.path.join(at, os.readlink(step)))
@@ -196,4 +202,4 @@ def _folders_on_the_way(path: str) -> list[str]:
             at = step
         else:
             break
-    return [folder for folder in folders if os.path.isdir(folder)]
+    return entries
