@@ -139,19 +139,14 @@ def _reload(queue: QueueProcess, order: Mapping[str, Any]) -> None:
         return
     for warning in warnings:
         _log.warning("%s", warning)
-    queue.hooks.configure(_describe(queue.instance, settings), settings.plugins)
     queue.reconfigure(settings, config, order["login"])
-
-
-def _describe(instance: Instance, settings: InstanceConfig) -> InstanceInfo:
-    return InstanceInfo(str(instance.directory), settings.base_url, settings.raw)
 
 
 def service_main(
     link: socket.socket, service: Service, instance: Instance, settings: InstanceConfig
 ) -> int:
     """A service's process; its ``stop_fd`` is the link, which ends when the manager does."""
-    info = _describe(instance, settings)
+    info = InstanceInfo(str(instance.directory), settings.base_url, settings.raw)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     context = ServiceContext(info, link.fileno(), lambda: _say(link, {"ready": True}))
     return service.run(context) or 0
