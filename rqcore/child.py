@@ -104,8 +104,7 @@ def queue_main(
     except (ConfigError, RqError, OSError) as error:
         _log.error("queue %s cannot start: %s", name, error)
         _say(link, {"problem": str(error)})
-        # What the system refuses now it may give later.
-        return os.EX_OSERR if isinstance(error, OSError) else EXIT_CONFIG
+        return _exit_status(error)
 
     def on_order(payload: bytes) -> None:
         _on_order(payload, queue)
@@ -143,13 +142,27 @@ def _reload(queue: QueueProcess, order: Mapping[str, Any]) -> None:
 
 
 def service_main(
-    link: socket.socket, service: Service, instance: Instance, settings: InstanceConfig
+    link: socket.socket,
+    service: Service,
+    instance: Instance,
+    settings: InstanceConfig,
+    hooks: Hooks,
 ) -> int:
     """A service's process; its ``stop_fd`` is the link, which ends when the manager does."""
     info = InstanceInfo(str(instance.directory), settings.base_url, settings.raw)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    context = ServiceContext(info, link.fileno(), lambda: _say(link, {"ready": True}))
-    return service.run(context) or 0
+    context = ServiceContext(info, link.fileno(), lambda: _say(link, {"ready": True}), hooks)
+    try:
+        return service.run(context) or 0
+    except (RqError, OSError) as error:
+        _log.error("service %s cannot go on: %s", service.name, error)
+        _say(link, {"problem": str(error)})
+        return _exit_status(error)
+
+
+def _exit_status(error: RqError | OSError) -> int:
+    """What the system refuses now it may give later; a wrong configuration stays wrong."""
+    return os.EX_OSERR if isinstance(error, OSError) else EXIT_CONFIG
 
 
 def _say(link: socket.socket, value: Mapping[str, Any]) -> None:

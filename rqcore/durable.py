@@ -189,12 +189,56 @@ class ChangedError(OSError):
     """The file was written to while it was read."""
 
 
-def take_file(source: PathLike, target: PathLike) -> Digest:
+class Incoming:
+    """A file that comes in pieces, such as an upload: written and hashed at once, block by block.
+
+    ``path`` must be a new name.  `finish` makes it durable and gives its digest; without it, or
+    after an error, `discard` leaves nothing.  May be called from a thread, one call at a time.
+    Raises `OSError`.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = path
+        self.size = 0
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._sha256 = hashlib.sha256()
+        self._pending = 0
+        self._fd = os.open(path, _NEW, 0o600)
+
+    def write(self, block: bytes | memoryview) -> None:
+        """The next piece."""
+        _write_all(self._fd, block)
+        self._md5.update(block)
+        self._sha256.update(block)
+        self.size += len(block)
+        self._pending += len(block)
+        if self._pending >= _FLUSH_EVERY:
+            unix.fsync(self._fd)
+            self._pending = 0
+
+    def finish(self) -> Digest:
+        """That was all: make it durable."""
+        unix.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        _fsync_directory(os.path.dirname(self.path) or ".")
+        return Digest(self.size, self._md5.hexdigest(), self._sha256.hexdigest())
+
+    def discard(self) -> None:
+        """Remove what has come, finished or not; it is no error when somebody has taken it away."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        remove_quietly(self.path)
+
+
+def take_file(source: PathLike, target: PathLike, known: Digest | None = None) -> Digest:
     """Bring ``source`` to ``target``: a hard link where possible, else a copy; hashed in one read.
 
-    Durable when it returns.  May take long: it is safe to call from a thread, touches nothing but
-    ``target``, and leaves nothing there when it fails.  Raises `OSError`; `ChangedError` when the
-    source changed meanwhile.
+    A file whose digest is ``known``, because who wrote it hashed it on the way and made it durable,
+    is linked without being read.  Durable when it returns.  May take long: it is safe to call from a
+    thread, touches nothing but ``target``, and leaves nothing there when it fails.  Raises `OSError`;
+    `ChangedError` when the source changed meanwhile, or has another size than is ``known``.
     """
     fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -203,7 +247,11 @@ def take_file(source: PathLike, target: PathLike) -> Digest:
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(source))
         try:
             linked = _try_link(os.path.realpath(source), target, before)
-            digest = _hash_linked(fd, target) if linked else _copy(fd, target)
+            if linked and known is not None:
+                digest = known
+                _fsync_directory(os.path.dirname(target))
+            else:
+                digest = _hash_linked(fd, target) if linked else _copy(fd, target)
             after = os.fstat(fd)
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or (
                 digest.size != before.st_size

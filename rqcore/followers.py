@@ -6,9 +6,14 @@ queue, with the log's growth (``log``) or without.  It is sent one JSON object p
     {"event": "state",  "msg_id", "old", "new", "step", "status"}   once it is durable
     {"event": "status", "msg_id", "status"}                         ten a second at most
     {"event": "log",    "msg_id", "size"}                           bytes in job/stdio.log now
+    {"event": "queue",  "status", "admin", "oper", "problem"}       the queue itself is another, or
+                                                                    a hand changed what lies in it
 
 A log is watched only while somebody follows it.  A follower that does not keep up is cut off rather
-than allowed to fill the memory: it can come back and look.
+than allowed to fill the memory: it can come back and look.  `Audience` is that rule alone; the manager
+tells its own followers by it, of its queues and services:
+
+    {"event": "child", "name", "kind", "pid", "state", "problem", "restarts"}
 """
 
 from __future__ import annotations
@@ -56,6 +61,33 @@ class _Log:
             self._timer.cancel()
 
 
+class Audience:
+    """Connections that are told of events, each with what it wants to hear; see above."""
+
+    def __init__(self) -> None:
+        self._wants: dict[Connection, tuple[str, bool]] = {}
+
+    def add(self, connection: Connection, wanted: str = "", *, log: bool = False) -> None:
+        """From now on this connection is told; ``wanted`` is one message's id, or "" for all."""
+        self._wants[connection] = (wanted, log)
+
+    def __bool__(self) -> bool:
+        return bool(self._wants)
+
+    def wants_log(self, msg_id: str) -> bool:
+        """Does anybody want to hear of this log's growth?"""
+        return any(log and wanted in ("", msg_id) for wanted, log in self._wants.values())
+
+    def tell(self, event: Mapping[str, Any], msg_id: str = "", *, log: bool = False) -> None:
+        """Tell everybody who wants to hear it; ``msg_id`` "" concerns all."""
+        for connection, (wanted, with_log) in list(self._wants.items()):
+            if connection.closed or connection.lagging:
+                connection.close()
+                del self._wants[connection]
+            elif (not msg_id or wanted in ("", msg_id)) and (with_log or not log):
+                connection.send(event)
+
+
 class Followers:
     """See the head of this module."""
 
@@ -63,22 +95,23 @@ class Followers:
         self._loop = loop
         self._watcher = watcher
         self._store = store
-        self._followers: dict[Connection, tuple[str, bool]] = {}
+        self._audience = Audience()
         self._logs: dict[str, _Log] = {}
 
     def add(self, connection: Connection, msg_id: str, *, log: bool) -> None:
         """From now on this connection is told; ``msg_id`` "" stands for the whole queue."""
-        self._followers[connection] = (msg_id, log)
+        self._audience.add(connection, msg_id, log=log)
         if log and msg_id and self._store.find(msg_id) is State.RUN:
             self._watch_log(msg_id)
 
-    def any(self) -> bool:
-        """Does anybody follow anything?"""
-        return bool(self._followers)
+    def on_queue(self, describe: Callable[[], Mapping[str, Any]]) -> None:
+        """The queue's condition changed, or a hand changed what lies in it."""
+        if self._audience:
+            self._audience.tell({"event": "queue", **describe()})
 
     def on_started(self, message: Message) -> None:
         """The message's script runs: its log can be watched now."""
-        if self._wants_log(message.msg_id):
+        if self._audience.wants_log(message.msg_id):
             self._watch_log(message.msg_id)
 
     def on_status(self, message: Message, text: str) -> None:
@@ -90,7 +123,7 @@ class Followers:
         log = self._logs.pop(message.msg_id, None) if new is not State.RUN else None
         if log is not None:
             log.close()
-        if not self._followers:
+        if not self._audience:
             return
         self._send(
             message.msg_id,
@@ -100,9 +133,6 @@ class Followers:
 
     def _status(self, msg_id: str, state: State | None) -> str:
         return "" if state is None else self._store.status(msg_id, state)
-
-    def _wants_log(self, msg_id: str) -> bool:
-        return any(log and wanted in ("", msg_id) for wanted, log in self._followers.values())
 
     def _watch_log(self, msg_id: str) -> None:
         if msg_id in self._logs:
@@ -117,11 +147,6 @@ class Followers:
             tell(os.stat(path).st_size)
 
     def _send(self, msg_id: str, event: Mapping[str, Any], *, log: bool = False) -> None:
-        for connection, (wanted, with_log) in list(self._followers.items()):
-            if connection.closed or connection.lagging:
-                connection.close()
-                del self._followers[connection]
-            elif wanted in ("", msg_id) and (with_log or not log):
-                connection.send(event)
-        for followed in [] if self._followers else list(self._logs):
+        self._audience.tell(event, msg_id, log=log)
+        for followed in [] if self._audience else list(self._logs):
             self._logs.pop(followed).close()

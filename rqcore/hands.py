@@ -56,6 +56,7 @@ class Hands:
             return
         if queue.store.vanished(change.name, state):
             _log.info("%s was taken out of %s by hand", change.name, state)
+            queue.changed()
             if state is State.QUE:
                 queue.schedule.discard(change.name)
         elif change.arrived and state in _TAKEN_IN:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pluggy
 
 if TYPE_CHECKING:
+    from rqcore.hooks import Hooks
     from rqcore.lifecycle import State, Step
     from rqcore.message import Message
 
@@ -89,7 +90,9 @@ class Service:
     """A long-running process that the manager starts, watches and restarts.
 
     ``run`` is called in a process of its own; it calls ``ready()`` when it serves, and returns (an
-    exit status, None meaning 0) when ``stop_fd`` becomes readable.
+    exit status, None meaning 0) when ``stop_fd`` becomes readable.  An `RqError` that it raises is
+    shown by ``rq status``, and the service stays down until the next reload; an `OSError`, such as
+    for a port that is taken, is shown too, and the service is started again after a growing pause.
     """
 
     name: str
@@ -130,11 +133,15 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class ServiceContext:
-    """What a service is given: ``stop_fd`` is readable (end of file) once it has to end."""
+    """What a service is given: ``stop_fd`` is readable (end of file) once it has to end.
+
+    ``hooks`` are the plugins of this process, for a service that asks hooks of its own.
+    """
 
     instance: InstanceInfo
     stop_fd: int
     ready: Callable[[], None]
+    hooks: Hooks
 
 
 class Outcome(Protocol):

@@ -26,6 +26,7 @@ from rqcore.child import EXIT_CONFIG, fork_child, queue_main, service_main
 from rqcore.config import InstanceConfig
 from rqcore.environment import login_environment
 from rqcore.errors import RqError, StartError
+from rqcore.followers import Audience
 from rqcore.hooks import Hooks
 from rqcore.hookspecs import InstanceInfo, QueueInfo, Service
 from rqcore.instance import Instance
@@ -62,6 +63,13 @@ class Child:
     on_started: list[Callback] = field(default_factory=list)
     on_gone: list[Callback] = field(default_factory=list)
 
+    def describe(self) -> dict[str, object]:
+        """The child as those outside see it."""
+        return {
+            "name": self.name, "kind": self.kind, "pid": self.pid, "state": self.state,
+            "problem": self.problem, "restarts": self.restarts,
+        }  # fmt: skip
+
 
 class Manager:
     """See the head of this module."""
@@ -76,6 +84,8 @@ class Manager:
         self.started_at = time()
         self.children: dict[str, Child] = {}
         self.stopping = False
+        #: Who is told when a queue's process or a service starts, fails or ends.
+        self.audience = Audience()
         self._ready = False
         self._lock = self._take_lock()
         self._login = self._take_login_environment()
@@ -158,7 +168,7 @@ class Manager:
 
     def _start_service(self, service: Service) -> None:
         child = Child(service.name, "service", lambda link: service_main(
-            link, service, self.instance, self.settings
+            link, service, self.instance, self.settings, self.hooks
         ))  # fmt: skip
         self.children[f"service {service.name}"] = child
         self._launch(child)
@@ -184,6 +194,10 @@ class Manager:
         if word.get("ready"):
             child.state = "running"
             self._started(child)
+            self._tell(child)
+
+    def _tell(self, child: Child) -> None:
+        self.audience.tell({"event": "child", **child.describe()})
 
     def _started(self, child: Child) -> None:
         """It runs, or it is known that it does not."""
@@ -223,6 +237,7 @@ class Manager:
         else:
             child.problem = child.problem or how
             self._again_later(child)
+        self._tell(child)
 
     def _again_later(self, child: Child) -> None:
         if monotonic() - child.began > _SETTLED:
@@ -302,10 +317,10 @@ class Manager:
         except RqError as error:
             problems.append(f"the old main configuration stays in force: {error}")
         names = self.instance.queue_names()
-        for child in [c for c in self.children.values() if c.kind == "queue"]:
-            if child.name not in names:
+        for child in list(self.children.values()):
+            if child.kind == "queue" and child.name not in names:
                 self.stop_child(child, self.settings.stop_grace)
-            elif child.link is not None:
+            elif child.kind == "queue" and child.link is not None:
                 order = {"settings": dict(self.settings.raw), "login": dict(self._login)}
                 child.link.send({"reload": order})
             elif not child.pid:

@@ -73,15 +73,18 @@ class Orders:
             "version": __version__, "env": manager.settings.env,
             "base_url": manager.settings.base_url, "stopping": manager.stopping,
             "uptime": int(time() - manager.started_at), "wakeups": manager.loop.wakeups,
-            "children": [
-                {"name": c.name, "kind": c.kind, "pid": c.pid, "state": c.state,
-                 "problem": c.problem, "restarts": c.restarts}
-                for c in manager.children.values()
-            ],
+            "children": [child.describe() for child in manager.children.values()],
         }]  # fmt: skip
 
     def do_plugins(self, _: Request) -> Any:
         return ["ok", self._manager.hooks.report()]
+
+    def do_subscribe(self, request: Request) -> Any:
+        """From now on this connection is told of the manager's children (`rqcore.followers`)."""
+        connection = request.connection
+        request.reply(["ok", "subscribed"])
+        self._manager.audience.add(connection)
+        return LATER
 
     def do_resolve_destination(self, request: Request) -> Any:
         """The queue that plugins name for the message that is described, or null.

@@ -67,7 +67,7 @@ class QueueProcess:
         self.followers = Followers(loop, files, self.store)
         self.spool.on_moved = self.followers.on_moved
         self.schedule = Schedule(config.num_workers, config.blocking_params, config.coalesce_params)
-        self.condition = Condition(instance, self.info, hooks, files, self.look)
+        self.condition = Condition(instance, self.info, hooks, files, self.changed)
         self._was_up = self.condition.admin() is Admin.UP
         self.timetable = Timetable(
             self.info.path, self.store, lambda draft: self.admit(draft, State.QUE), self.spool.fact
@@ -126,7 +126,7 @@ class QueueProcess:
                 self.store.quarantine(msg_id, state, str(error))
             except OSError as stuck:
                 _log.error("%s cannot be set aside, and is left alone: %s", msg_id, stuck)
-            self.spool.fact(lambda: None)
+            self.spool.fact(lambda: self.followers.on_queue(self.describe_condition))
             return None
 
     def adopt(self, name: str, state: State) -> None:
@@ -136,6 +136,7 @@ class QueueProcess:
         if message is None:
             return
         _log.info("%s was moved into %s by hand; it is %s now", name, state, message.msg_id)
+        self.changed()
         if state is State.QUE:
             self.spool.after(lambda error: self._adopted(message, error))
 
@@ -209,6 +210,19 @@ class QueueProcess:
     def look(self) -> None:
         """Something changed: at the end of this turn, see who may start."""
         self._look = True
+
+    def changed(self) -> None:
+        """The queue's condition is another, or a hand changed what lies in it."""
+        self.followers.on_queue(self.describe_condition)
+        self.look()
+
+    def describe_condition(self) -> dict[str, str]:
+        """How the queue is: what is shown, what its operator wants, whether it can, and why not."""
+        return {
+            "status": self.condition.shown(), "admin": self.condition.admin(),
+            "oper": self.condition.oper,
+            "problem": self.condition.problem or self.work.pause_reason,
+        }  # fmt: skip
 
     def _end_turn(self) -> None:
         # Two rounds: what became durable may start, and what started is told.

@@ -20,7 +20,7 @@ import logging
 import os
 import signal
 from collections import deque
-from time import monotonic
+from time import monotonic, time
 from typing import Protocol
 
 from rqcore import pipe, unix
@@ -63,7 +63,8 @@ class Run:
         self.ended: Ended | None = None
         #: Why it is being ended by us ("" when it is not): "destroy" or "stop".
         self.ending = ""
-        self.started = monotonic()
+        #: Unix time, for people.
+        self.started_at = time()
         self.status = ""
         #: How often the message could not leave ``run`` because the system was out of something.
         self.retries = 0

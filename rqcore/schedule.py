@@ -210,6 +210,11 @@ class Schedule:
         """The queued ones that are set aside with this running one, earliest first."""
         return tuple(self._running[msg_id].dups)
 
+    def earliest_due(self) -> float | None:
+        """The due time of the first of those that wait and are not blocked or held; None for none."""
+        first = self._waiting.first()
+        return None if first is None else self._queued[first[1]].due
+
     def next_wake(self, now: float) -> float | None:
         """When `candidate` has something to say though nothing else happens.
 

@@ -44,6 +44,7 @@ class RunningInstance:
         self.directory = directory
         self.instance, _ = init_instance(directory, host="localhost", port=3333, env="test")
         self.environ = {**os.environ, **(environ or {})}
+        self.use_plugins("cli")
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "log" / "test.log"
         self._clients: list[Any] = []
@@ -77,6 +78,13 @@ class RunningInstance:
         """Change the main config."""
         file = self.directory / "config" / "config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+    def use_plugins(self, *names: str) -> None:
+        """Run it with these of the installed plugins; the others are as if they were not there."""
+        from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import
+
+        others = {point.name for point in entry_points(group="rqcore")} - set(names)
+        self.environ["RQ_PLUGINS_DISABLED"] = ",".join(sorted(others))
 
     # Running it
 

@@ -180,11 +180,12 @@ class Work:
         self._pause = min(_MAX_PAUSE, self._pause * 2 or 0.5)
         self.pause_reason = f"{what}: {error}; next try in {self._pause:g} s"
         _log.error("%s", self.pause_reason)
+        self._queue.changed()
         self._queue.loop.after(self._pause, self._resume)
 
     def _resume(self) -> None:
         self.pause_reason = ""
-        self._queue.look()
+        self._queue.changed()
 
     # Reporting
 

@@ -43,18 +43,22 @@ class About(Commands):
         queue = self._queue
         queue.condition.check_script()
         return ["ok", {
-            "name": queue.name, "status": queue.condition.shown(),
-            "admin": queue.condition.admin(), "oper": queue.condition.oper,
-            "problem": queue.condition.problem or queue.work.pause_reason, "pid": os.getpid(),
+            "name": queue.name, **queue.describe_condition(), "pid": os.getpid(),
             "uptime": int(time() - queue.started_at), "counts": self.do_num_messages(request),
             "workers": queue.config.num_workers, "script": queue.config.script,
-            "running": [self._running(run.message, run.process.pid, run.status)
+            "running": [self._running(run.message, run.process.pid, run.status, run.started_at)
                         for run in queue.work.runs.values()],
-            "next_wake": queue.next_wake(), "wakeups": queue.loop.wakeups,
+            "earliest_due": queue.schedule.earliest_due(), "next_wake": queue.next_wake(),
+            "wakeups": queue.loop.wakeups,
         }]  # fmt: skip
 
-    def _running(self, message: Message, pid: int, status: str) -> Mapping[str, Any]:
-        return {"msg_id": message.msg_id, "pid": pid, "status": status, "dest": message.dest}
+    def _running(
+        self, message: Message, pid: int, status: str, started_at: float
+    ) -> Mapping[str, Any]:
+        return {
+            "msg_id": message.msg_id, "pid": pid, "status": status, "dest": message.dest,
+            "started_at": started_at,
+        }  # fmt: skip
 
     def do_plugins(self, _: Request) -> Any:
         """How this process's plugins fare: calls, errors and time of each hook."""

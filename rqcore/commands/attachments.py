@@ -36,16 +36,17 @@ class Attachments(Commands):
         problem = attachment_name_problem(name)
         if problem is not None:
             raise RefusedError(problem)
+        known = _known_digest(args.get("digest"))
         size = _attachable_size(path)
         staged = self._store.staging()
 
         def take() -> Digest:
-            return durable.take_file(path, staged)
+            return durable.take_file(path, staged, known)
 
         def taken(result: Digest | Exception) -> None:
             self.answer(request, lambda: self._attach(msg_id, name, staged, result))
 
-        if size <= _READ_AT_ONCE:
+        if size <= _READ_AT_ONCE or known is not None:
             return self._attach(msg_id, name, staged, take())
         self._threads.run(take, taken)
         return LATER
@@ -83,6 +84,16 @@ class Attachments(Commands):
             raise RefusedError(problem)
         self._store.detach(msg_id, state, str(name))
         return Durable(["ok", "Attachment deleted successfully"])
+
+
+def _known_digest(given: Any) -> Digest | None:
+    """What a client says who wrote the file himself, hashed it on the way, and made it durable."""
+    if given is None:
+        return None
+    try:
+        return Digest(int(given["size"]), str(given["md5"]), str(given["sha256"]))
+    except (KeyError, TypeError, ValueError):
+        raise RefusedError("'digest' must be an object with size, md5 and sha256") from None
 
 
 def _attachable_size(path: str) -> int:

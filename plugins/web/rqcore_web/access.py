@@ -1,0 +1,50 @@
+"""Who asks, and what he may do.
+
+Every request that reaches a route carries a `Who` (`rqcore_web.security.guard` puts it there).  A route
+says what it needs, before it does anything, with `need`.  Scopes grow: ``read`` looks, ``enqueue`` also
+sends messages, ``operate`` also changes what becomes of them and the state of queues, ``admin`` also
+makes, configures and deletes queues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from rqcore.errors import RefusedError
+from rqcore_web.options import SCOPES
+
+
+class ForbiddenError(RefusedError):
+    """Who asks is known, and may not do this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """A user, a token, or everybody; ``queues`` are the only ones he may touch, None for all."""
+
+    name: str
+    scope: str = "admin"
+    queues: frozenset[str] | None = None
+
+    def may(self, scope: str, queue: str = "") -> bool:
+        """May he do what needs this scope, with this queue?"""
+        if SCOPES.index(self.scope) < SCOPES.index(scope):
+            return False
+        return not queue or self.queues is None or queue in self.queues
+
+
+def who(request: HTTPConnection) -> Who:
+    """Who asks."""
+    found: Who = request.state.who
+    return found
+
+
+def need(request: HTTPConnection, scope: str, queue: str = "") -> Who:
+    """Who asks, if he may do what needs this scope.  Raises `ForbiddenError`."""
+    asker = who(request)
+    if not asker.may(scope, queue):
+        where = f" on queue {queue}" if queue else ""
+        raise ForbiddenError(f"{asker.name} may not do this: it needs the scope {scope}{where}")
+    return asker

@@ -1,0 +1,51 @@
+"""The application: which room answers which URL, and what every request passes on its way.
+
+`rqcore_web.paths`      the site's root, doubled slashes
+`rqcore_web.security`   who is it, is it safe
+`rqcore_web.api`        /api/v1
+`rqcore_web.logs`       the text of logs and attachments, live
+`rqcore_web.contract`   RQ's own URLs
+`rqcore_web.pages`      what people see
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from rqcore_web.api import routes as api
+from rqcore_web.contract import routes as contract
+from rqcore_web.pages import routes as pages
+from rqcore_web.paths import Rooted
+from rqcore_web.security.guard import Guard
+from rqcore_web.site import Site
+
+
+def make_app(site: Site) -> Starlette:
+    """The application of this site."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        following = asyncio.create_task(site.hub.run())
+        try:
+            yield
+        finally:
+            site.hub.close()
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+
+    app = Starlette(
+        lifespan=lifespan,
+        routes=[*api.routes(site), *contract.routes(site), *pages.routes(site)],
+        middleware=[
+            Middleware(Rooted, root=site.root),
+            Middleware(Guard, site=site),
+        ],
+    )
+    app.state.site = site
+    return app

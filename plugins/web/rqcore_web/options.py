@@ -1,0 +1,90 @@
+"""The options of this plugin: what the main config has under ``"plugins": {"web": {...}}``.
+
+What the contract knows (``addr``, ``port``, ``relative_root``, ``basic_auth``, ``allowed_ips``,
+``allow_new_queue``, ``tmpdir``) stands in the main config itself and is read by the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from rqcore.schema import Report, Section
+
+#: What a user or a token may do; each includes those before it.
+SCOPES = ("read", "enqueue", "operate", "admin")
+_GIGA = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """See docs/web.md for each; sizes are bytes, times seconds."""
+
+    title: str = ""
+    #: ``required``, or ``none``: the explicit word that anybody who reaches the port may do anything.
+    authentication: str = "required"
+    certificate: str = ""
+    key: str = ""
+    #: What each user of ``basic_auth`` may do; ``admin`` where nothing is said.
+    roles: Mapping[str, str] = field(default_factory=dict, hash=False)
+    max_upload: int = 1 << 50
+    keep_free: int = 64 << 20
+    max_body: int = 10 << 20
+    max_connections: int = 1000
+    client_timeout: float = 60.0
+    history_days: int = 28
+    access_log: bool = True
+
+
+def parse_options(given: Mapping[str, object], file: str) -> Options:
+    """The options, every default filled in.  Raises `ConfigError` with all problems."""
+    report = Report(file)
+    known = [option.name for option in fields(Options)]
+    section = Section(report, given, known, "plugins.web")
+    for key in given:
+        if key not in known:
+            section.refuse(
+                key, "is no option of the web plugin", f"known are {', '.join(known)}", show=False
+            )
+    default = Options()
+    authentication = section.text("authentication", default.authentication)
+    if authentication not in ("required", "none"):
+        section.refuse(
+            "authentication", 'must be "required" or "none"',
+            "with none, anybody who reaches the port may do anything",
+        )  # fmt: skip
+    certificate, key = section.text("certificate", ""), section.text("key", "")
+    if bool(certificate) != bool(key):
+        section.refuse(
+            "key" if certificate else "certificate",
+            "is missing: TLS needs both certificate and key",
+            "give the paths of both PEM files, or neither",
+        )
+    options = Options(
+        title=section.text("title", "", empty=True),
+        authentication=authentication,
+        certificate=certificate,
+        key=key,
+        roles=_roles(section),
+        max_upload=section.whole("max_upload", default.max_upload, 1, 1 << 50),
+        keep_free=section.whole("keep_free", default.keep_free, 0, 1 << 50),
+        max_body=section.whole("max_body", default.max_body, 1024, _GIGA),
+        max_connections=section.whole("max_connections", default.max_connections, 1, 100_000),
+        client_timeout=section.seconds("client_timeout", default.client_timeout),
+        history_days=section.whole("history_days", default.history_days, 1, 400),
+        access_log=section.flag("access_log") if "access_log" in given else True,
+    )
+    report.finish()
+    return options
+
+
+def _roles(section: Section) -> Mapping[str, str]:
+    roles = {}
+    for user, role in section.mapping("roles").items():
+        if role in SCOPES:
+            roles[user] = str(role)
+        else:
+            section.report.refuse(
+                section.at(f"roles.{user}"), role, "is no role", f"one of {', '.join(SCOPES)}"
+            )
+    return roles

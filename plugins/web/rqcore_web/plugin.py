@@ -1,0 +1,68 @@
+"""What the kernel loads by the entry point ``rqcore: web``.
+
+Every process of an instance loads this module, so it imports nothing of the site itself: the service
+does, in its own process (`rqcore_web.serve`).  In the queue processes it keeps each message's runs
+(`rqcore_web.runs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rqcore.hookspecs import InstanceInfo, Service, hookimpl
+from rqcore_web import runs
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from rqcore.hookspecs import CommandGroup, Outcome, QueueInfo, ServiceContext
+    from rqcore.message import Message
+
+
+@hookimpl
+def rq_add_hookspecs(pluginmanager: pluggy.PluginManager) -> None:
+    """Bring the hooks by which plugins add to the site."""
+    from rqcore_web import hookspecs  # noqa: PLC0415 - see the head of this module
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@hookimpl
+def rq_configure(options: Mapping[str, Any], instance: InstanceInfo) -> None:
+    """Refuse options that are wrong, before anything is served by them."""
+    from rqcore_web.options import parse_options  # noqa: PLC0415 - see the head of this module
+
+    parse_options(options, f"{instance.directory}/config/config.json")
+
+
+@hookimpl
+def rq_register_services(instance: InstanceInfo) -> list[Service]:  # noqa: ARG001 - by the hook
+    """Bring the web server."""
+    return [Service("web", _serve)]
+
+
+def _serve(context: ServiceContext) -> int:
+    from rqcore_web.serve import serve  # noqa: PLC0415 - see the head of this module
+
+    return serve(context)
+
+
+@hookimpl
+def rq_register_commands(cli: CommandGroup) -> None:
+    """Add ``rq web``."""
+    from rqcore_web.commands import web  # noqa: PLC0415 - see the head of this module
+
+    cli.commands["web"] = web
+
+
+@hookimpl
+def rq_message_started(message: Message, queue: QueueInfo) -> None:
+    """A run begins."""
+    runs.began(queue.path, message.msg_id)
+
+
+@hookimpl
+def rq_message_finishing(message: Message, queue: QueueInfo, outcome: Outcome) -> None:
+    """A run ended: note it in the message's directory, which moves on with it."""
+    runs.ended(queue.path, message, outcome)

@@ -1,0 +1,1 @@
+"""Who may connect, who it is, and whether a request is safe: what every request passes first."""

@@ -1,0 +1,128 @@
+"""The service: the web server's process, from its start to its end.
+
+It tells the manager that it is ready once it listens, and ends when the manager does or asks it to.
+The manager can lose it without harm: it holds nothing that the spool does not have, or that it would
+not find again under ``var/web``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from rqcore import durable
+from rqcore.errors import StartError
+from rqcore.instance import Instance
+from rqcore_web.app import make_app
+from rqcore_web.audit import Audit
+from rqcore_web.events import Hub
+from rqcore_web.options import parse_options
+from rqcore_web.site import Site
+from rqcore_web.spool import Spool
+
+if TYPE_CHECKING:
+    from rqcore.hookspecs import ServiceContext
+
+_log = logging.getLogger(__name__)
+#: How long requests that are under way may take when the service has to end.
+_GRACE = 5
+_BACKLOG = 1024
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which leaves the signals to us and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(context: ServiceContext) -> int:
+    """Serve until ``context.stop_fd`` says stop; returns the exit status.
+
+    Raises `RqError` for a configuration that it does not serve with, `OSError` for a port that is taken.
+    """
+    site = make_site(context)
+    sock = _listen(site)
+    asyncio.run(_serve(site, sock, context))
+    return 0
+
+
+def make_site(context: ServiceContext) -> Site:
+    """The site of this instance.  Raises `RqError`."""
+    instance = Instance(Path(context.instance.directory))
+    settings, _ = instance.load_config()
+    options = parse_options(settings.plugins.get("web", {}), str(instance.config_file))
+    var = instance.directory / "var" / "web"
+    for folder in (var.parent, var):
+        if not folder.exists():
+            durable.make_dir(folder, 0o700)
+    spool = Spool(instance)
+    return Site(
+        instance=instance, settings=settings, options=options, hooks=context.hooks,
+        spool=spool, hub=Hub(spool), audit=Audit(instance.log_dir / "audit.jsonl"),
+        tmp=instance.use_tmp_dir(settings), var=var,
+    )  # fmt: skip
+
+
+def _listen(site: Site) -> socket.socket:
+    """A socket that listens where the configuration says.  Raises `OSError`, with what to do."""
+    settings = site.settings
+    family = socket.AF_INET6 if ":" in settings.addr else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((settings.addr, settings.port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        if isinstance(error, socket.gaierror):
+            raise StartError(
+                f'"addr" is {settings.addr}, which is no address of this machine; correct it in '
+                f"{site.instance.config_file}"
+            ) from error
+        raise OSError(
+            error.errno,
+            f"cannot listen on {settings.addr} port {settings.port}: {error.strerror}; stop what "
+            f'listens there, or change "addr" or "port" in {site.instance.config_file}',
+        ) from error
+    return sock
+
+
+async def _serve(site: Site, sock: socket.socket, context: ServiceContext) -> None:
+    options = site.options
+    config = uvicorn.Config(
+        make_app(site), http="httptools", ws="none", lifespan="on", access_log=False,
+        log_config=None, server_header=False, date_header=True, proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE, limit_concurrency=options.max_connections,
+        ssl_certfile=options.certificate or None, ssl_keyfile=options.key or None,
+    )  # fmt: skip
+    server = _Server(config, context.ready)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(context.stop_fd)
+        site.hub.close()
+        server.should_exit = True
+
+    loop.add_reader(context.stop_fd, stop)
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    await server.serve(sockets=[sock])
+    site.spool.close()

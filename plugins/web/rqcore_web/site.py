@@ -1,0 +1,45 @@
+"""The site: what every page, route and plugin of the web server is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rqcore.config import InstanceConfig
+from rqcore.instance import Instance
+from rqcore_web.audit import Audit
+from rqcore_web.events import Hub
+from rqcore_web.options import Options
+from rqcore_web.spool import Spool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rqcore.hooks import Hooks
+
+
+@dataclass(slots=True)
+class Site:
+    """See the head of this module.
+
+    ``tmp`` is where uploads wait, on the spool's file system; ``var`` is what the site keeps for itself.
+    """
+
+    instance: Instance
+    settings: InstanceConfig
+    options: Options
+    hooks: Hooks
+    spool: Spool
+    hub: Hub
+    audit: Audit
+    tmp: Path
+    var: Path
+
+    @property
+    def root(self) -> str:
+        """The path in front of every URL: begins and ends with a slash."""
+        return self.settings.relative_root
+
+    def url(self, path: str = "") -> str:
+        """The URL, on this host, of a path below the root."""
+        return f"{self.root}{path}"
