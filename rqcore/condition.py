@@ -120,6 +120,7 @@ class Condition:
         self.check_script()
 
     def _set_oper(self, oper: Oper, reason: str) -> None:
+        known, self.problem = self.problem, reason
         if oper is not self._oper:
             old, self._oper = self._oper, oper
             level = logging.INFO if oper is Oper.UP else logging.ERROR
@@ -127,7 +128,8 @@ class Condition:
             self._watch_script()
             self._hooks.oper_state_changed(self.queue, old, oper, reason)
             self._on_change()
-        self.problem = reason
+        elif reason != known:
+            self._on_change()
 
     def _watch_script(self) -> None:
         # The new watches first and the old ones then, so that no change falls in between.

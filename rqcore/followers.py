@@ -69,6 +69,8 @@ class Audience:
 
     def add(self, connection: Connection, wanted: str = "", *, log: bool = False) -> None:
         """From now on this connection is told; ``wanted`` is one message's id, or "" for all."""
+        for gone in [other for other in self._wants if other.closed]:
+            del self._wants[gone]  # where nothing happens, nobody else would notice
         self._wants[connection] = (wanted, log)
 
     def __bool__(self) -> bool:
@@ -148,5 +150,5 @@ class Followers:
 
     def _send(self, msg_id: str, event: Mapping[str, Any], *, log: bool = False) -> None:
         self._audience.tell(event, msg_id, log=log)
-        for followed in [] if self._audience else list(self._logs):
-            self._logs.pop(followed).close()
+        if log and not self._audience.wants_log(msg_id) and msg_id in self._logs:
+            self._logs.pop(msg_id).close()

@@ -182,6 +182,7 @@ class Manager:
         except OSError as error:  # out of processes, memory or descriptors
             child.problem = f"cannot be started: {error.strerror}"
             self._again_later(child)
+            self._tell(child)
             return
         child.link = Connection(
             self.loop, link, lambda payload: self._on_word(child, payload), lambda: None
@@ -272,7 +273,9 @@ class Manager:
         if child.timer is not None:
             child.timer.cancel()
         if not child.pid:
+            child.state = "stopped"
             self._gone(child, clean=True)
+            self._tell(child)
             return
         if child.kind == "queue" and child.link is not None:
             child.link.send({"stop": grace})

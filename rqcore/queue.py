@@ -287,7 +287,7 @@ class QueueProcess:
         self.condition.replaced(self.info)
         self.timetable.load(config, self.url)
         self.hooks.queue_config_reloaded(self.info, old)
-        self.look()
+        self.changed()
 
     def stop(self, grace: float) -> None:
         """Start nothing more, wait ``grace`` seconds for what runs, end the rest, then leave."""

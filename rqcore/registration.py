@@ -66,7 +66,7 @@ class PluginRegistry(IsolatedCalls):
         """Does anybody implement this hook (``rq_…``)?  Raises `LookupError` for an unknown one."""
         return bool(self._implementations(name))
 
-    def call(self, name: str, **given: Any) -> list[Answer]:
+    def call(self, name: str, /, **given: Any) -> list[Answer]:
         """Ask every implementation of a hook that a plugin brought; None answers are left out.
 
         Raises `LookupError` for a hook that nobody specified.

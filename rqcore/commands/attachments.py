@@ -46,8 +46,9 @@ class Attachments(Commands):
         def taken(result: Digest | Exception) -> None:
             self.answer(request, lambda: self._attach(msg_id, name, staged, result))
 
-        if size <= _READ_AT_ONCE or known is not None:
+        if size <= _READ_AT_ONCE:
             return self._attach(msg_id, name, staged, take())
+        # Also one whose digest is known: where it cannot be linked, it is copied after all.
         self._threads.run(take, taken)
         return LATER
 

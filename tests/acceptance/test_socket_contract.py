@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance
             instance.queue(name, DONE)
             (instance.directory / "config" / f"{name}.pause").touch()
         instance.queue("down", DONE)
+        instance.queue("later", DONE)
         yield instance.start()
 
 
@@ -255,6 +257,30 @@ def test_a_queue_tells_about_itself(rq: RunningInstance) -> None:
     assert ask(rq, "idle", "num_messages") == zero
 
 
+def test_a_queue_describes_what_runs_and_since_when_what_waits(
+    rq: RunningInstance, tmp_path: Path
+) -> None:
+    os.mkfifo(fifo := tmp_path / "go")
+    before = time()
+    run = short(ask(rq, "waits", "create_message", {"dest": "waits", "param1": str(fifo)}))
+    rq.until("waits", run, "run", matching=lambda m: m["status"] == "run - waiting")
+    word, found = ask(rq, "waits", "describe")
+    assert word == "ok"
+    (one,) = found["running"]
+    assert one.pop("pid") > 1
+    assert before <= one.pop("started_at") <= time()
+    assert one == {"msg_id": run, "status": "waiting", "dest": "waits"}
+    assert (found["status"], found["problem"], found["workers"]) == ("UP", "", 4)
+    with fifo.open("w") as go:
+        go.write("\n")
+    rq.until("waits", run)
+    for due in (4_000_000_001, 4_000_000_000, 4_000_000_002):
+        ask(rq, "later", "create_message", {"dest": "later", "due": due})
+    found = ask(rq, "later", "describe")[1]
+    assert (found["earliest_due"], found["next_wake"]) == (4_000_000_000, 4_000_000_000)
+    assert ask(rq, "idle", "describe")[1]["earliest_due"] is None
+
+
 def test_messages_of_every_state(rq: RunningInstance, tmp_path: Path) -> None:
     os.mkfifo(fifo := tmp_path / "go")
     for queue in ("fail", "relays", "rest", "waits"):
@@ -386,6 +412,32 @@ def test_attaching_the_same_name_again_replaces_it(rq: RunningInstance, tmp_path
     assert list(message["_attachments"]) == ["it"]
     assert Path(message["_attachments"]["it"]["path"]).read_bytes() == b"second"
     assert not os.listdir(rq.directory / "queue/idle/tmp"), "a temporary attachment stayed"
+
+
+def test_who_hashed_a_file_while_writing_it_has_it_attached_unread(
+    rq: RunningInstance, tmp_path: Path
+) -> None:
+    """The digest that he says is kept as it is: nobody reads gigabytes twice."""
+    file = tmp_path / "upload"
+    file.write_bytes(b"x" * 300_000)
+    digest = {"size": 300_000, "md5": "a" * 32, "sha256": "b" * 64}
+    msg_id = short(ask(rq, "idle", "prep_message", {"dest": "idle"}))
+    args = {"msg_id": msg_id, "pathname": str(file), "digest": digest}
+    attached = ask(rq, "idle", "attach_message", args)
+    assert attached == ["ok", f"{'a' * 32}-Attached successfully"]
+    found = rq.message("idle", msg_id)["_attachments"]["upload"]
+    assert {key: found[key] for key in digest} == digest
+    assert file.samefile(found["path"])
+    unusable: list[object] = [{}, {"size": "x", "md5": "", "sha256": ""}, [], "digest", {"size": 1}]
+    for wrong in unusable:
+        assert ask(rq, "idle", "attach_message", {**args, "digest": wrong}) == [
+            "fail", "'digest' must be an object with size, md5 and sha256"
+        ]  # fmt: skip
+    other = {**args, "name": "other", "digest": {**digest, "size": 299_999}}
+    word, reason = ask(rq, "idle", "attach_message", other)
+    assert (word, "changed while it was read" in reason) == ("fail", True)
+    assert list(rq.message("idle", msg_id)["_attachments"]) == ["upload"]
+    assert not os.listdir(rq.directory / "queue/idle/tmp")
 
 
 @pytest.mark.parametrize(("args", "reason"), [
@@ -538,6 +590,78 @@ def test_whoever_subscribes_to_a_log_is_told_how_it_grows(rq_instance: RunningIn
         with fifo.open("w") as go:
             go.write("\n")
         rq_instance.until("test", msg_id, "done")
+
+
+def test_a_queue_that_is_another_is_told_to_all_who_follow(rq_instance: RunningInstance) -> None:
+    rq_instance.queue("test", DONE)
+    rq_instance.start()
+    config = rq_instance.directory / "config"
+    script = rq_instance.directory / "code/test.script"
+    with Raw(rq_instance, "test") as everything, Raw(rq_instance, "test") as one:
+        for follower, args in ((everything, {}), (one, {"msg_id": UNKNOWN})):
+            follower.send(f"subscribe {json.dumps(args)}".encode())
+            assert follower.answer() == ["ok", "subscribed"]
+
+        def told() -> tuple[str, ...]:
+            event = everything.answer()
+            assert one.answer() == event
+            assert event.pop("event") == "queue"
+            return tuple(event[key] for key in ("status", "admin", "oper", "problem"))
+
+        (config / "test.pause").touch()
+        assert told() == ("PAUSE", "PAUSE", "UP", "")
+        (config / "test.pause").unlink()
+        assert told() == ("UP", "UP", "UP", "")
+        script.rename(script.with_name("away"))
+        ask(rq_instance, "test", "status")
+        status, admin, oper, problem = told()
+        assert (status, admin, oper) == ("SCRIPTERROR", "UP", "SCRIPTERROR")
+        assert "test.script" in problem
+        script.with_name("away").rename(script)
+        assert told() == ("UP", "UP", "UP", "")
+        rq_instance.manager.ask("reload")
+        assert told() == ("UP", "UP", "UP", "")
+        # And when a hand changed what lies in it, for then its numbers are others.
+        prep = short(ask(rq_instance, "test", "prep_message", {"dest": "test"}))
+        assert everything.answer()["event"] == "state"
+        os.rename(rq_instance.directory / "queue/test/prep" / prep, rq_instance.directory / "gone")
+        assert told() == ("UP", "UP", "UP", "")
+
+
+def test_whoever_subscribes_to_the_manager_is_told_of_its_children(
+    rq_instance: RunningInstance,
+) -> None:
+    rq_instance.queue("test", DONE)
+    rq_instance.start()
+    manager = rq_instance.manager
+    with Raw(rq_instance) as raw:
+        raw.send(b"subscribe {}", b"ping")
+        assert [raw.answer(), raw.answer()] == [["ok", "subscribed"], ["pong"]]
+
+        def told(state: str, name: str = "test") -> dict[str, Any]:
+            event: dict[str, Any] = raw.answer()
+            assert (event["event"], event["kind"]) == ("child", "queue")
+            assert (event["name"], event["state"]) == (name, state), event
+            return event
+
+        pid = ask(rq_instance, "test", "describe")[1]["pid"]
+        rq_instance.kill(pid)
+        gone = told("waiting")
+        assert (gone["pid"], gone["problem"]) == (0, "was killed by signal 9")
+        back = told("running")
+        assert (back["problem"], back["restarts"]) == ("", 1)
+        assert back["pid"] not in (0, pid)
+        manager.ask("create_queue", {"name": "new", "script": "/bin/true"})
+        told("running", "new")
+        manager.ask("delete_queue", "new")
+        told("stopped", "new")
+        config = rq_instance.instance.queue_config_file("test")
+        config.write_text("{")
+        rq_instance.kill(back["pid"])
+        told("waiting")
+        assert "config.json" in told("failed")["problem"]
+        manager.ask("delete_queue", "test")
+        told("stopped")
 
 
 # DOWN

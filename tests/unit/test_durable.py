@@ -279,6 +279,102 @@ def test_a_copy_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
     assert not target.exists()
 
 
+def test_a_file_whose_digest_is_known_is_linked_and_not_read(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(DATA)
+
+    def never(fd: int, buffers: list[bytearray]) -> int:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(os, "readv", never)
+    assert durable.take_file(source, target, digest(DATA)) == digest(DATA)
+    assert source.samefile(target)
+    assert synced[-1] == str(tmp_path)
+
+
+def test_a_known_digest_counts_only_for_a_file_of_its_size(way: tuple[Path, Path]) -> None:
+    source, target = way
+    source.write_bytes(DATA)
+    if target.parent == source.parent:
+        with pytest.raises(ChangedError, match="changed while it was read"):
+            durable.take_file(source, target, digest(DATA + b"more"))
+        assert not target.exists()
+    else:  # the copy has read it: what that found counts
+        assert durable.take_file(source, target, digest(b"other")) == digest(DATA)
+
+
+# --- what comes in pieces -------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=20))
+def test_pieces_make_a_file_with_its_digests(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
+    path = tmp_path_factory.mktemp("incoming") / "file"
+    incoming = durable.Incoming(path)
+    for number, piece in enumerate(pieces):
+        incoming.write(memoryview(piece) if number % 2 else piece)
+    assert incoming.finish() == digest(b"".join(pieces))
+    assert incoming.size == path.stat().st_size
+    assert path.read_bytes() == b"".join(pieces)
+
+
+def test_what_came_in_is_on_the_disk_when_it_is_finished(tmp_path: Path, synced: list[str]) -> None:
+    path = tmp_path / "file"
+    incoming = durable.Incoming(path)
+    incoming.write(DATA)
+    assert synced == []
+    incoming.finish()
+    assert synced == [str(path), str(tmp_path)]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_long_file_is_pushed_to_the_disk_as_it_comes(tmp_path: Path, synced: list[str]) -> None:
+    incoming = durable.Incoming(tmp_path / "file")
+    for _ in range(33):
+        incoming.write(bytes(2 << 20))
+    assert synced == [str(tmp_path / "file")] * 2
+    incoming.discard()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_is_discarded_is_gone(tmp_path: Path, finished: bool) -> None:
+    incoming = durable.Incoming(tmp_path / "file")
+    incoming.write(DATA)
+    if finished:
+        incoming.finish()
+    incoming.discard()
+    incoming.discard()
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_came_in_may_have_been_taken_away(tmp_path: Path) -> None:
+    incoming = durable.Incoming(tmp_path / "file")
+    incoming.finish()
+    (tmp_path / "file").rename(tmp_path / "attachment")
+    incoming.discard()
+    assert os.listdir(tmp_path) == ["attachment"]
+
+
+def test_nothing_that_is_there_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError):
+            durable.Incoming(tmp_path / name)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_what_does_not_fit_is_told_and_can_be_discarded(tmp_path: Path) -> None:
+    incoming = durable.Incoming(tmp_path / "file")
+    with file_size_limit(3), pytest.raises(OSError, match="File too large"):
+        incoming.write(b"more than fits")
+    incoming.discard()
+    assert os.listdir(tmp_path) == []
+
+
 # --- group commit ---------------------------------------------------------------------------------
 
 

@@ -83,6 +83,10 @@ class Model:
         wake = min(times, default=math.inf)
         return None if wake == math.inf else max(wake, now)
 
+    def earliest_due(self) -> float | None:
+        waiting = [one for one in self.could_start() if one.msg_id not in self.holds]
+        return min(waiting, key=self.order).due if waiting else None
+
     def start(self, msg_id: str) -> tuple[str, ...]:
         one = self.queued[msg_id]
         self.drop(msg_id)
@@ -205,6 +209,11 @@ class AgainstModel(RuleBasedStateMachine):
         assert self.schedule.next_wake(self.now) == self.model.next_wake(self.now)
         assert self.schedule.candidate(self.now) == self.model.candidate(self.now)
         assert self.schedule.candidate(self.now) == self.model.candidate(self.now)
+        if len(self.model.running) < self.model.num_workers:  # else no hold ends before it matters
+            for msg_id in [i for i, until in self.model.holds.items() if until <= self.now]:
+                if msg_id in {one.msg_id for one in self.model.could_start()}:
+                    del self.model.holds[msg_id]
+            assert self.schedule.earliest_due() == self.model.earliest_due()
 
     @invariant()
     def the_same_messages(self) -> None:
@@ -232,6 +241,16 @@ def test_equal_dues_start_as_they_were_made() -> None:
         schedule.start(candidate)
         order.append(candidate[-1])
     assert order == ["3", "1", "2"]
+
+
+def test_the_earliest_due_is_known_while_all_workers_are_busy() -> None:
+    schedule = Schedule(1)
+    assert schedule.earliest_due() is None
+    first, _, third = filled(schedule, entry(1, 3), entry(2, 7), entry(3, 5))
+    schedule.start(first)
+    assert schedule.earliest_due() == 5
+    schedule.hold(third, 100)
+    assert schedule.earliest_due() == 7
 
 
 def test_a_full_queue_waits_for_an_event_not_for_a_time() -> None:
