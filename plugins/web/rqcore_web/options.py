@@ -6,6 +6,7 @@ What the contract knows (``addr``, ``port``, ``relative_root``, ``basic_auth``, 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -25,6 +26,8 @@ class Options:
     authentication: str = "required"
     certificate: str = ""
     key: str = ""
+    #: Addresses and networks of proxies whose ``X-Forwarded-For`` and ``-Proto`` are believed.
+    trusted_proxies: tuple[str, ...] = ()
     #: What each user of ``basic_auth`` may do; ``admin`` where nothing is said.
     roles: Mapping[str, str] = field(default_factory=dict, hash=False)
     max_upload: int = 1 << 50
@@ -65,17 +68,35 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
         authentication=authentication,
         certificate=certificate,
         key=key,
+        trusted_proxies=_networks(section, "trusted_proxies"),
         roles=_roles(section),
         max_upload=section.whole("max_upload", default.max_upload, 1, 1 << 50),
         keep_free=section.whole("keep_free", default.keep_free, 0, 1 << 50),
         max_body=section.whole("max_body", default.max_body, 1024, _GIGA),
         max_connections=section.whole("max_connections", default.max_connections, 1, 100_000),
-        client_timeout=section.seconds("client_timeout", default.client_timeout),
+        client_timeout=_patience(section, default.client_timeout),
         history_days=section.whole("history_days", default.history_days, 1, 400),
         access_log=section.flag("access_log") if "access_log" in given else True,
     )
     report.finish()
     return options
+
+
+def _patience(section: Section, default: float) -> float:
+    seconds = section.seconds("client_timeout", default)
+    if seconds < 1:
+        section.refuse("client_timeout", "leaves no client any time", "give a second or more")
+    return seconds
+
+
+def _networks(section: Section, key: str) -> tuple[str, ...]:
+    texts = section.texts(key)
+    for text in texts:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            section.refuse(key, "must be IP addresses or networks", 'such as ["127.0.0.1"]')
+    return texts
 
 
 def _roles(section: Section) -> Mapping[str, str]:
