@@ -15,8 +15,13 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
+from rqcore.errors import RqError
+from rqcore_web.api import problems
 from rqcore_web.api import routes as api
 from rqcore_web.contract import routes as contract
 from rqcore_web.pages import routes as pages
@@ -35,6 +40,7 @@ def make_app(site: Site) -> Starlette:
             yield
         finally:
             site.hub.close()
+            await site.jobs.close()
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await following
@@ -42,6 +48,7 @@ def make_app(site: Site) -> Starlette:
     app = Starlette(
         lifespan=lifespan,
         routes=[*api.routes(site), *contract.routes(site), *pages.routes(site)],
+        exception_handlers={HTTPException: failed, RqError: failed, Exception: failed},
         middleware=[
             Middleware(Rooted, root=site.root),
             Middleware(Guard, site=site),
@@ -49,3 +56,11 @@ def make_app(site: Site) -> Starlette:
     )
     app.state.site = site
     return app
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """What the asker is told when no room answered: a problem for programs, a line for others."""
+    if problems.concerns(request):
+        return await problems.answer(request, error)
+    problem = problems.of(error) or problems.plain(500, "this failed; the log has the reason")
+    return PlainTextResponse(f"{problem.detail}\n", problem.body("")["status"], problem.headers)

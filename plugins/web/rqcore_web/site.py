@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rqcore.config import InstanceConfig
 from rqcore.instance import Instance
 from rqcore_web.audit import Audit
+from rqcore_web.bulk import Jobs
 from rqcore_web.events import Hub
 from rqcore_web.options import Options
 from rqcore_web.spool import Spool
@@ -34,6 +35,7 @@ class Site:
     audit: Audit
     tmp: Path
     var: Path
+    jobs: Jobs = field(default_factory=Jobs)
 
     @property
     def root(self) -> str:
