@@ -3,7 +3,8 @@
 A follower is a connection that asked ``subscribe``, for one message (``msg_id``) or for all of the
 queue, with the log's growth (``log``) or without.  It is sent one JSON object per event:
 
-    {"event": "state",  "msg_id", "old", "new", "step", "status"}   once it is durable
+    {"event": "state",  "msg_id", "old", "new", "step", "status",   once it is durable, ``at`` this
+                        "due", "at"}                                time
     {"event": "status", "msg_id", "status"}                         ten a second at most
     {"event": "log",    "msg_id", "size"}                           bytes in job/stdio.log now
     {"event": "queue",  "status", "admin", "oper", "problem"}       the queue itself is another, or
@@ -21,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from time import time
 from typing import Any
 
 from rqcore.lifecycle import State, Step
@@ -130,7 +132,7 @@ class Followers:
         self._send(
             message.msg_id,
             {"event": "state", "msg_id": message.msg_id, "old": old, "new": new, "step": step,
-             "status": self._status(message.msg_id, new)},
+             "status": self._status(message.msg_id, new), "due": message.due, "at": time()},
         )  # fmt: skip
 
     def _status(self, msg_id: str, state: State | None) -> str:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,11 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
 
 
 def commands() -> dict[str, click.Command]:
-    return dict(walk(make_group(), "rq"))
+    """This plugin's own; what others bring is documented by them."""
+    others = {point.name for point in entry_points(group="rqcore")} - {"cli"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RQ_PLUGINS_DISABLED", ",".join(others))
+        return dict(walk(make_group(), "rq"))
 
 
 def visible(command: click.Command) -> list[click.Option]:
