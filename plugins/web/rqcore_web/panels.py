@@ -1,0 +1,100 @@
+"""What plugins add to the site: panels, items of the menu, pages of their own.
+
+Every hook is asked by the kernel's isolation (`rqcore.hooks`): one that raises becomes a panel that says
+so, and the page it stands on is whole.  What a plugin returns is looked at here, too: it may be a generator
+that fails half-way, or something that is no panel.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rqcore_web.access import need
+from rqcore_web.hookspecs import NavItem, Panel
+
+if TYPE_CHECKING:
+    from rqcore_web.site import Site
+
+_log = logging.getLogger(__name__)
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPanel:
+    """A panel as a page shows it; ``error`` says why there is nothing to show."""
+
+    plugin: str
+    title: str
+    content: Any
+    error: str = ""
+
+
+def panels(site: Site, hook: str, **given: Any) -> list[ShownPanel]:
+    """The panels that plugins give by this hook (``rq_web_…_panels``), the failed ones too."""
+    found = []
+    for plugin, item, error in _items(site, hook, **given):
+        if error:
+            found.append(ShownPanel(plugin, plugin, "", error))
+        elif isinstance(item, Panel):
+            found.append(ShownPanel(plugin, item.title, item.content))
+        else:
+            kind = type(item).__name__
+            found.append(ShownPanel(plugin, plugin, "", f"{hook} gave a {kind}, not a Panel"))
+    return found
+
+
+def nav_items(site: Site) -> list[NavItem]:
+    """The items that plugins add to the menu; what is none is left out and logged."""
+    found = []
+    for plugin, item, error in _items(site, "rq_web_nav_items"):
+        if isinstance(item, NavItem):
+            found.append(item)
+        else:
+            _log.error("plugin %s: its items of the menu are missing: %s", plugin, error or item)
+    return found
+
+
+def _items(site: Site, hook: str, **given: Any) -> Iterator[tuple[str, Any, str]]:
+    """Plugin, item, error: of everything that the plugins return."""
+    for answer in site.hooks.call(hook, site=site, **given):
+        if answer.error:
+            yield answer.plugin, None, answer.error
+            continue
+        try:
+            for item in answer.value:
+                yield answer.plugin, item, ""
+        except Exception as error:  # noqa: BLE001 - whatever a plugin's generator raises
+            _log.exception("plugin %s failed in %s", answer.plugin, hook)
+            yield answer.plugin, None, f"{type(error).__name__}: {error}"
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """The pages of plugins, each plugin's below ``-/ITS-NAME``."""
+    found: dict[str, list[BaseRoute]] = {}
+    for plugin, route, error in _items(site, "rq_web_routes"):
+        if isinstance(route, BaseRoute):
+            found.setdefault(plugin, []).append(route)
+        else:
+            _log.error("plugin %s: some of its pages are missing: %s", plugin, error or route)
+    return [
+        Mount(f"/-/{plugin}", app=_Guarded(Mount("", routes=own))) for plugin, own in found.items()
+    ]
+
+
+class _Guarded:
+    """A plugin's pages: for whoever may read, and for changes for whoever may operate."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        need(request, "read" if request.method in _SAFE else "operate")
+        await self._app(scope, receive, send)
