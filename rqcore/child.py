@@ -2,7 +2,7 @@
 
 Each child has a link to the manager, a socket pair with frames of the wire protocol.  When the other
 end closes, the manager is gone and the child ends itself.  Over it the child says ``ready``, or what
-is wrong, and a queue's process is told to reload.
+is wrong, and a queue's process is told to reload, and says when it has.
 
 Between the fork and the child's own work everything of the manager's is put away: its descriptors are
 closed, its signal handlers replaced, its event loop never touched again.  A child leaves by
@@ -107,7 +107,11 @@ def queue_main(
         return _exit_status(error)
 
     def on_order(payload: bytes) -> None:
-        _on_order(payload, queue)
+        order: dict[str, Any] = json.loads(payload)
+        if "reload" in order:
+            connection.send({"reloaded": _reload(queue, order["reload"])})
+        elif "stop" in order:
+            queue.stop(float(order["stop"]))
 
     connection = Connection(loop, link, on_order, lambda: queue.stop(0))
     loop.on_signal(signal.SIGTERM, lambda: queue.stop(queue.settings.stop_grace))
@@ -120,25 +124,18 @@ def queue_main(
     return 0
 
 
-def _on_order(payload: bytes, queue: QueueProcess) -> None:
-    order: dict[str, Any] = json.loads(payload)
-    if "reload" in order:
-        _reload(queue, order["reload"])
-    elif "stop" in order:
-        queue.stop(float(order["stop"]))
-
-
-def _reload(queue: QueueProcess, order: Mapping[str, Any]) -> None:
-    """Take the new configuration; one that is wrong leaves the old one in force."""
+def _reload(queue: QueueProcess, order: Mapping[str, Any]) -> str:
+    """Take the new configuration; one that is wrong, which is told, leaves the old one in force."""
     try:
         settings, _ = parse_instance(order["settings"], str(queue.instance.config_file))
         config, warnings = queue.instance.load_queue(queue.name)
     except RqError as error:
         _log.error("queue %s keeps its old configuration: %s", queue.name, error)
-        return
+        return str(error)
     for warning in warnings:
         _log.warning("%s", warning)
     queue.reconfigure(settings, config, order["login"])
+    return ""
 
 
 def service_main(

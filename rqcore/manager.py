@@ -62,6 +62,8 @@ class Child:
     #: Called once it runs, or it is known that it does not.
     on_started: list[Callback] = field(default_factory=list)
     on_gone: list[Callback] = field(default_factory=list)
+    #: One for each time that it was told to reload, oldest first; called with what is wrong, or "".
+    on_reloaded: list[Callable[[str], None]] = field(default_factory=list)
 
     def describe(self) -> dict[str, object]:
         """The child as those outside see it."""
@@ -191,6 +193,9 @@ class Manager:
 
     def _on_word(self, child: Child, payload: bytes) -> None:
         word = json.loads(payload)
+        if "reloaded" in word:
+            child.on_reloaded.pop(0)(word["reloaded"])
+            return
         child.problem = str(word.get("problem", ""))
         if word.get("ready"):
             child.state = "running"
@@ -225,6 +230,9 @@ class Manager:
             child.link.close()
         child.link = None
         child.state = "stopped"
+        waiting, child.on_reloaded = child.on_reloaded, []
+        for then in waiting:
+            self._after_start(child, then)
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         level = logging.INFO if code == 0 and not child.wanted else logging.ERROR
         _log.log(level, "%s %s (pid %d) %s", child.kind, child.name, pid, how)
@@ -324,8 +332,7 @@ class Manager:
             if child.kind == "queue" and child.name not in names:
                 self.stop_child(child, self.settings.stop_grace)
             elif child.kind == "queue" and child.link is not None:
-                order = {"settings": dict(self.settings.raw), "login": dict(self._login)}
-                child.link.send({"reload": order})
+                self._send_reload(child, child.link, lambda _: None)
             elif not child.pid:
                 self._start_now(child)
         for name in names:
@@ -334,6 +341,28 @@ class Manager:
             _log.warning("%s", problem)
         notify(READY="1")
         return problems
+
+    def reload_queue(self, name: str, then: Callable[[str], None]) -> None:
+        """Let one queue take its new configuration; ``then`` with what is wrong with it, or "".
+
+        One that does not run takes it when it is started again, which may be later.
+        """
+        child = self.children.get(f"queue {name}")
+        if child is None or not child.wanted:
+            self.start_queue(name, lambda: then(""))
+        elif child.link is not None:
+            self._send_reload(child, child.link, then)
+        else:
+            self._after_start(child, then)
+            self._start_now(child)
+
+    def _after_start(self, child: Child, then: Callable[[str], None]) -> None:
+        child.on_started.append(lambda: then(child.problem if child.state == "failed" else ""))
+
+    def _send_reload(self, child: Child, link: Connection, then: Callable[[str], None]) -> None:
+        child.on_reloaded.append(then)
+        order = {"settings": dict(self.settings.raw), "login": dict(self._login)}
+        link.send({"reload": order})
 
     def _start_now(self, child: Child) -> None:
         if child.timer is not None:

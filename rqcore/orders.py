@@ -5,8 +5,11 @@ Each command is a method ``do_NAME``; a queue is named as bare text after the co
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import stat
 from time import time
 from typing import Any
 
@@ -16,6 +19,7 @@ from rqcore.errors import NotFoundError, RefusedError, RqError
 from rqcore.hookspecs import QueueInfo
 from rqcore.manager import Child, Manager
 from rqcore.message import parse_message, queue_name_problem
+from rqcore.schema import MAX_BYTES
 from rqcore.server import Request
 
 _log = logging.getLogger(__name__)
@@ -158,6 +162,36 @@ class Orders:
         if objections:
             raise RefusedError("; ".join(objections))
 
+    def do_configure_queue(self, request: Request) -> Any:
+        """``{"name", "config"}``: another config for a queue, checked like that of a new one.
+
+        It is written where it lies: what is a link stays one.  With ``"sha256"``, that of the file as
+        the asker has seen it, it is written only if the file is still the same.  The answer comes when
+        no process goes by the old config any more; messages that run are not disturbed.
+        """
+        args = request.fields()
+        name = self._existing(request)
+        config = args.get("config")
+        if not isinstance(config, dict):
+            raise RefusedError("lacking 'config' field: the queue's config, a JSON object")
+        if config.get("name") not in (None, name):
+            raise RefusedError(f'"name" must stay {name}: a queue cannot be renamed')
+        if self._manager.stopping:
+            raise RefusedError("RQ is stopping")
+        file = os.path.realpath(self._instance.queue_config_file(name))
+        expected = args.get("sha256")
+        if expected is not None and _digest(file) != expected:
+            raise RefusedError("the config was changed meanwhile; look at it again")
+        self._check_config(name, config, file)
+        data = json.dumps(config, indent=2).encode("ascii") + b"\n"
+        durable.write_file(file, data, mode=_mode(file))
+
+        def reply(problem: str = "") -> None:
+            request.reply(["fail", problem] if problem else ["ok", name])
+
+        self._manager.reload_queue(name, reply)
+        return LATER
+
     def do_delete_queue(self, request: Request) -> Any:
         """The queue's directory stays, as ``NAME.deleted.INODE``, where an operator finds it."""
         name = self._existing(request)
@@ -235,3 +269,19 @@ class Orders:
         if not os.path.lexists(self._instance.queue_config_file(str(name))):
             raise NotFoundError(f"no such queue: {name}")
         return str(name)
+
+
+def _digest(file: str) -> str:
+    """The SHA-256 of a config as it lies there, in hex; that of nothing where it cannot be read."""
+    try:
+        return hashlib.sha256(durable.read_file(file, MAX_BYTES)).hexdigest()
+    except OSError:
+        return hashlib.sha256().hexdigest()
+
+
+def _mode(file: str) -> int:
+    """Who may read the config goes on to be who could; it may hold secrets."""
+    try:
+        return stat.S_IMODE(os.stat(file).st_mode)
+    except FileNotFoundError:
+        return 0o644
