@@ -86,10 +86,10 @@ def symlink(target: PathLike, path: PathLike) -> None:
     _fsync_directory(os.path.dirname(path) or ".")
 
 
-def append_log(path: PathLike) -> int:
-    """An open descriptor that appends to a script's log; the caller closes it."""
+def append_log(path: PathLike, mode: int = 0o644) -> int:
+    """An open descriptor that appends to a log, of a script for instance; the caller closes it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    fd = os.open(path, flags | os.O_NONBLOCK, 0o644)  # a pipe in its place keeps nobody waiting
+    fd = os.open(path, flags | os.O_NONBLOCK, mode)  # a pipe in its place keeps nobody waiting
     os.set_blocking(fd, True)
     return fd
 

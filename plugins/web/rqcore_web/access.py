@@ -32,7 +32,11 @@ class Who:
         """May he do what needs this scope, with this queue?"""
         if SCOPES.index(self.scope) < SCOPES.index(scope):
             return False
-        return not queue or self.queues is None or queue in self.queues
+        return not queue or self.sees(queue)
+
+    def sees(self, queue: str) -> bool:
+        """May he know that there is this queue?  Lists and streams leave out what he may not."""
+        return self.queues is None or queue in self.queues
 
 
 def who(request: HTTPConnection) -> Who:

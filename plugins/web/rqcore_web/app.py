@@ -1,7 +1,7 @@
 """The application: which room answers which URL, and what every request passes on its way.
 
-`rqcore_web.paths`      the site's root, doubled slashes
 `rqcore_web.security`   who is it, is it safe
+`rqcore_web.paths`      the site's root, doubled slashes
 `rqcore_web.api`        /api/v1
 `rqcore_web.logs`       the text of logs and attachments, live
 `rqcore_web.contract`   RQ's own URLs
@@ -19,15 +19,24 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp
 
 from rqcore.errors import RqError
 from rqcore_web.api import problems
 from rqcore_web.api import routes as api
 from rqcore_web.contract import routes as contract
+from rqcore_web.pages import failures
 from rqcore_web.pages import routes as pages
 from rqcore_web.paths import Rooted
 from rqcore_web.security.guard import Guard
 from rqcore_web.site import Site
+
+
+class _Guarded(Starlette):
+    """An application with the guard around everything, its own errors too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Guard(super().build_middleware_stack(), self.state.site)
 
 
 def make_app(site: Site) -> Starlette:
@@ -45,14 +54,11 @@ def make_app(site: Site) -> Starlette:
             with contextlib.suppress(asyncio.CancelledError):
                 await following
 
-    app = Starlette(
+    app = _Guarded(
         lifespan=lifespan,
         routes=[*api.routes(site), *contract.routes(site), *pages.routes(site)],
         exception_handlers={HTTPException: failed, RqError: failed, Exception: failed},
-        middleware=[
-            Middleware(Rooted, root=site.root),
-            Middleware(Guard, site=site),
-        ],
+        middleware=[Middleware(Rooted, root=site.root)],
     )
     app.state.site = site
     return app
@@ -63,4 +69,7 @@ async def failed(request: Request, error: Exception) -> Response:
     if problems.concerns(request):
         return await problems.answer(request, error)
     problem = problems.of(error) or problems.plain(500, "this failed; the log has the reason")
-    return PlainTextResponse(f"{problem.detail}\n", problem.body("")["status"], problem.headers)
+    status = int(problem.body("")["status"])
+    if failures.wants_html(request):
+        return failures.failure(request, status, problem.detail, problem.headers)
+    return PlainTextResponse(f"{problem.detail}\n", status, problem.headers)

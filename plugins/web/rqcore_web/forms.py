@@ -21,6 +21,7 @@ from python_multipart.multipart import parse_options_header
 
 from rqcore_web.formnames import MAX_FIELDS, BodyError, nest, query_fields
 from rqcore_web.formparts import FilePart, Parts, Sink, too_large
+from rqcore_web.security.limits import expect_upload
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -70,6 +71,7 @@ async def read(request: Request, most: int, sink: Sink | None = None) -> Form:
     if kind == b"multipart/form-data":
         if sink is None:
             _check_length(request, most)
+        expect_upload(request)  # the fields are counted here, the file by its sink
         parts = Parts(most, options.get(b"boundary", b""), sink)
         await parts.read(request.stream())
         return Form(nest([*fields, *parts.fields]), file=parts.file)

@@ -14,6 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _SLASHES = re.compile(r"/{2,}")
 
 
+def below(root: str, path: str) -> str | None:
+    """The path as routes know it, below the root; None for what is outside of it."""
+    path = _SLASHES.sub("/", path)
+    return "/" + path[len(root) :] if path.startswith(root) else None
+
+
 class Rooted:
     """Gives the application its requests with paths below the root."""
 
@@ -24,13 +30,13 @@ class Rooted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "http":
-            path = _SLASHES.sub("/", scope["path"])
-            if f"{path}/" == self._root and path:
+            path = below(self._root, scope["path"])
+            if path is None and below(self._root, scope["path"] + "/") == "/":
                 await RedirectResponse(self._root, status_code=308)(scope, receive, send)
                 return
-            if not path.startswith(self._root):
+            if path is None:
                 answer = PlainTextResponse(f"not found: RQ is at {self._root}\n", 404)
                 await answer(scope, receive, send)
                 return
-            scope = {**scope, "path": "/" + path[len(self._root) :], "root_path": ""}
+            scope = {**scope, "path": path, "root_path": ""}
         await self._app(scope, receive, send)

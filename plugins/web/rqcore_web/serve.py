@@ -13,18 +13,22 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
 from rqcore import durable
-from rqcore.errors import StartError
 from rqcore.instance import Instance
 from rqcore_web.app import make_app
 from rqcore_web.audit import Audit
 from rqcore_web.events import Hub
 from rqcore_web.options import parse_options
+from rqcore_web.security import listening
+from rqcore_web.security.connections import Room
+from rqcore_web.security.protocol import Http
+from rqcore_web.security.tls import Tls
 from rqcore_web.site import Site
 from rqcore_web.spool import Spool
 
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 #: How long requests that are under way may take when the service has to end.
 _GRACE = 5
-_BACKLOG = 1024
 
 
 class _Server(uvicorn.Server):
@@ -60,8 +63,14 @@ def serve(context: ServiceContext) -> int:
     Raises `RqError` for a configuration that it does not serve with, `OSError` for a port that is taken.
     """
     site = make_site(context)
-    sock = _listen(site)
-    asyncio.run(_serve(site, sock, context))
+    file, options = site.instance.config_file, site.options
+    listening.refuse_open_door(site.settings, options, file, site.instance.config_dir)
+    tls = None
+    if options.certificate:
+        tls = Tls(site.instance.directory, options.certificate, options.key)
+    listening.allow_descriptors(options.max_connections)
+    sock = listening.listen(site.settings, file)
+    asyncio.run(_serve(site, sock, tls, context))
     return 0
 
 
@@ -82,38 +91,17 @@ def make_site(context: ServiceContext) -> Site:
     )  # fmt: skip
 
 
-def _listen(site: Site) -> socket.socket:
-    """A socket that listens where the configuration says.  Raises `OSError`, with what to do."""
-    settings = site.settings
-    family = socket.AF_INET6 if ":" in settings.addr else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((settings.addr, settings.port))
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        if isinstance(error, socket.gaierror):
-            raise StartError(
-                f'"addr" is {settings.addr}, which is no address of this machine; correct it in '
-                f"{site.instance.config_file}"
-            ) from error
-        raise OSError(
-            error.errno,
-            f"cannot listen on {settings.addr} port {settings.port}: {error.strerror}; stop what "
-            f'listens there, or change "addr" or "port" in {site.instance.config_file}',
-        ) from error
-    return sock
-
-
-async def _serve(site: Site, sock: socket.socket, context: ServiceContext) -> None:
+async def _serve(site: Site, sock: socket.socket, tls: Tls | None, context: ServiceContext) -> None:
     options = site.options
+    # A protocol is made by a call with the server's keywords, of a class or of anything else.
+    protocol = partial(Http, Room(options.max_connections), options.client_timeout)
     config = uvicorn.Config(
-        make_app(site), http="httptools", ws="none", lifespan="on", access_log=False,
-        log_config=None, server_header=False, date_header=True, proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE, limit_concurrency=options.max_connections,
-        ssl_certfile=options.certificate or None, ssl_keyfile=options.key or None,
+        make_app(site), http=cast("type[asyncio.Protocol]", protocol), ws="none", lifespan="on",
+        access_log=False, log_config=None, server_header=False, date_header=True,
+        proxy_headers=False, timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
+    config.load()
+    config.ssl = tls.context if tls else None
     server = _Server(config, context.ready)
     loop = asyncio.get_running_loop()
 

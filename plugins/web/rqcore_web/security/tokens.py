@@ -25,6 +25,8 @@ from rqcore.message import queue_name_problem
 from rqcore.schema import MAX_BYTES, ConfigError, Problem, Report, Section, decode_json
 from rqcore_web.options import SCOPES
 
+#: In the instance's ``config`` directory.
+TOKENS_FILE = "tokens.json"
 PREFIX = "rqt_"
 _BYTES = 32
 _TAIL = 4
