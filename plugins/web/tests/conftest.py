@@ -111,6 +111,14 @@ def web(rq_instance: RunningInstance) -> Web:
     return make_web(rq_instance)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """The same, shared by the tests of a module: its own fixture gives it queues and starts it."""
+    made = make_web(RunningInstance(tmp_path_factory.mktemp("shared") / "rq"))
+    yield made
+    made.rq.close()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium, one for all tests."""
