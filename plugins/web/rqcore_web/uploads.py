@@ -103,11 +103,13 @@ class Upload:
         """Leave nothing behind."""
         Upload.promised -= self._awaited
         self._awaited = 0
-        if self._writing is not None:
-            with contextlib.suppress(BodyError):  # told already, or of no interest any more
-                await self._writing
-        if self._file is not None:
-            await _in_thread(self._file.discard)
+        try:
+            if self._writing is not None:
+                with contextlib.suppress(BodyError):  # told already, or of no interest any more
+                    await self._writing
+        finally:
+            if self._file is not None:
+                await _in_thread(self._file.discard)
 
     async def _hand_over(self) -> None:
         """Have the block written in a thread, once the one before is."""
