@@ -83,12 +83,21 @@ async def _do(request: Request, form: Form, name: str) -> Response:
     done = action.done
     if name == "clone" and is_fine(answer):
         done += f": {answer[1]}"
-    gone = not is_fine(answer) and "not found" in reason_of(answer)
-    queue_page, page = f"q/{queue}", f"q/{queue}/{msg_id}"
-    return decided(
-        request, form, answer, done=done, to=page if action.stays else queue_page,
-        else_to=queue_page if gone else page,
-    )  # fmt: skip
+    to = f"q/{queue}/{msg_id}" if action.stays else f"q/{queue}"
+    return await _told(request, form, queue, msg_id, answer, done, to)
+
+
+async def _told(
+    request: Request, form: Form, queue: str, msg_id: str, answer: Any, done: str, to: str = ""
+) -> Response:  # fmt: skip
+    """What was decided; if it was refused, people see why where they can look at what is there."""
+    page = f"q/{queue}/{msg_id}"
+    else_to = page
+    if not is_fine(answer) and not request.state.speaks_json:
+        args = {"msg_id": msg_id, "even_down": True}
+        found = await site_of(request).spool.queue(queue).call("get_message_state", args)
+        else_to = page if is_fine(found) else f"q/{queue}"
+    return decided(request, form, answer, done=done, to=to or page, else_to=else_to)
 
 
 async def attach(request: Request) -> Response:
@@ -104,7 +113,8 @@ async def attach(request: Request) -> Response:
     if state != ["ok", "prep"]:
         # What is sent is not kept, but only its end says in which form to answer.
         form = await forms.read(request, site.options.max_body, _Nowhere())
-        return _attached(request, form, queue, msg_id, ["fail", "cannot find message"])
+        speaks_json(request, form)
+        return await _attached(request, form, queue, msg_id, ["fail", "cannot find message"])
     async with uploads.incoming(site, forms.content_length(request)) as upload:
         form = await forms.read(request, site.options.max_body, upload)
         speaks_json(request, form)
@@ -115,7 +125,7 @@ async def attach(request: Request) -> Response:
         else:
             args = (await upload.finish()).attach_to(msg_id, name)
             answer = await site.spool.queue(queue).call("attach_message", args)
-        return _attached(request, form, queue, msg_id, answer)
+        return await _attached(request, form, queue, msg_id, answer)
 
 
 class _Nowhere:
@@ -136,12 +146,12 @@ def _filename(form: Form) -> str:
     return file.filename
 
 
-def _attached(request: Request, form: Form, queue: str, msg_id: str, answer: Any) -> Response:
+async def _attached(
+    request: Request, form: Form, queue: str, msg_id: str, answer: Any
+) -> Response:  # fmt: skip
     name = form.file.filename if form.file else ""
     site_of(request).audit.note(request, "attach", queue, f"{msg_id} {name}", outcome(answer))
-    page = f"q/{queue}/{msg_id}"
-    done = f"Attached {name} successfully"
-    return decided(request, form, answer, done=done, to=page, else_to=_where(answer, queue, page))
+    return await _told(request, form, queue, msg_id, answer, f"Attached {name} successfully")
 
 
 async def detach(request: Request) -> Response:
@@ -158,12 +168,4 @@ async def detach(request: Request) -> Response:
     args = {"msg_id": msg_id, "attachment_name": name}
     answer = await site.spool.queue(queue).call("delete_attach_message", args)
     site.audit.note(request, "detach", queue, f"{msg_id} {name}", outcome(answer))
-    page = f"q/{queue}/{msg_id}"
-    done = "Attachment deleted successfully"
-    return decided(request, form, answer, done=done, to=page, else_to=_where(answer, queue, page))
-
-
-def _where(answer: Any, queue: str, page: str) -> str:
-    """The page of the message, or of its queue if there is no such message."""
-    missing = not is_fine(answer) and reason_of(answer) in ("msg not found", "cannot find message")
-    return f"q/{queue}" if missing else page
+    return await _told(request, form, queue, msg_id, answer, "Attachment deleted successfully")
