@@ -21,6 +21,7 @@ import uvicorn
 
 from rqcore import durable
 from rqcore.instance import Instance
+from rqcore_web import uploads
 from rqcore_web.app import make_app
 from rqcore_web.audit import Audit
 from rqcore_web.events import Hub
@@ -70,6 +71,7 @@ def serve(context: ServiceContext) -> int:
         tls = Tls(site.instance.directory, options.certificate, options.key)
     listening.allow_descriptors(options.max_connections)
     sock = listening.listen(site.settings, file)
+    uploads.clear_leftovers(site)  # only now: who has the port is the only service
     asyncio.run(_serve(site, sock, tls, context))
     return 0
 
