@@ -20,6 +20,7 @@ tells its own followers by it, of its queues and services:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from time import time
@@ -68,6 +69,7 @@ class Audience:
 
     def __init__(self) -> None:
         self._wants: dict[Connection, tuple[str, bool]] = {}
+        self._told: set[Connection] = set()
 
     def add(self, connection: Connection, wanted: str = "", *, log: bool = False) -> None:
         """From now on this connection is told; ``wanted`` is one message's id, or "" for all."""
@@ -83,13 +85,21 @@ class Audience:
         return any(log and wanted in ("", msg_id) for wanted, log in self._wants.values())
 
     def tell(self, event: Mapping[str, Any], msg_id: str = "", *, log: bool = False) -> None:
-        """Tell everybody who wants to hear it; ``msg_id`` "" concerns all."""
+        """Tell everybody who wants to hear it, by the next `flush`; ``msg_id`` "" concerns all."""
+        payload = b""
         for connection, (wanted, with_log) in list(self._wants.items()):
             if connection.closed or connection.lagging:
                 connection.close()
                 del self._wants[connection]
             elif (not msg_id or wanted in ("", msg_id)) and (with_log or not log):
-                connection.send(event)
+                payload = payload or json.dumps(event).encode("ascii")
+                connection.hold(payload)
+                self._told.add(connection)
+
+    def flush(self) -> None:
+        """Send what was told: all of a turn together, so that nobody wakes up for each."""
+        while self._told:
+            self._told.pop().flush()
 
 
 class Followers:
@@ -108,6 +118,10 @@ class Followers:
         if log and msg_id and self._store.find(msg_id) is State.RUN:
             self._watch_log(msg_id)
 
+    def flush(self) -> None:
+        """The turn ends: send what was told in it."""
+        self._audience.flush()
+
     def on_queue(self, describe: Callable[[], Mapping[str, Any]]) -> None:
         """The queue's condition changed, or a hand changed what lies in it."""
         if self._audience:
@@ -122,21 +136,23 @@ class Followers:
         """A running message has a new status text."""
         self._send(message.msg_id, {"event": "status", "msg_id": message.msg_id, "status": text})
 
-    def on_moved(self, message: Message, old: State | None, new: State | None, step: Step) -> None:
-        """A message changed its state, durably."""
+    def on_moved(
+        self, message: Message, old: State | None, new: State | None, step: Step,
+        status: str | None = None,
+    ) -> None:  # fmt: skip
+        """A message changed its state, durably; ``status`` None: its text is what it was."""
         log = self._logs.pop(message.msg_id, None) if new is not State.RUN else None
         if log is not None:
             log.close()
         if not self._audience:
             return
+        if status is None:
+            status = "" if new is None else self._store.status(message.msg_id, new)
         self._send(
             message.msg_id,
             {"event": "state", "msg_id": message.msg_id, "old": old, "new": new, "step": step,
-             "status": self._status(message.msg_id, new), "due": message.due, "at": time()},
+             "status": status, "due": message.due, "at": time()},
         )  # fmt: skip
-
-    def _status(self, msg_id: str, state: State | None) -> str:
-        return "" if state is None else self._store.status(msg_id, state)
 
     def _watch_log(self, msg_id: str) -> None:
         if msg_id in self._logs:

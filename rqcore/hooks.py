@@ -207,9 +207,9 @@ class Hooks(PluginRegistry):
         """A message lies in ``que``."""
         self._tell("rq_message_queued", message=message, queue=queue, cause=cause)
 
-    def message_recovered(self, message: Message, queue: QueueInfo) -> None:
+    def message_recovered(self, message: Message, queue: QueueInfo, began: float) -> None:
         """A message that was running is back in ``que``."""
-        self._tell("rq_message_recovered", message=message, queue=queue)
+        self._tell("rq_message_recovered", message=message, queue=queue, began=began)
 
     # --- a message runs ---------------------------------------------------------------------
 

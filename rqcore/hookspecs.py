@@ -557,7 +557,7 @@ def rq_message_queued(message: Message, queue: QueueInfo, cause: Step) -> None:
 
 
 @hookspec
-def rq_message_recovered(message: Message, queue: QueueInfo) -> None:
+def rq_message_recovered(message: Message, queue: QueueInfo, began: float) -> None:
     """A message that was in ``run`` when its queue's process died is back in ``que``.
 
     Called: after the step, during the start of a queue.
@@ -565,6 +565,7 @@ def rq_message_recovered(message: Message, queue: QueueInfo) -> None:
     Args:
         message: the message.
         queue: its queue.
+        began: when the run that was interrupted began, as unix time; 0 when nobody knows.
     Returns: nothing.
     If it raises: logged.
     Since: 1.0

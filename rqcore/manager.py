@@ -204,6 +204,7 @@ class Manager:
 
     def _tell(self, child: Child) -> None:
         self.audience.tell({"event": "child", **child.describe()})
+        self.audience.flush()
 
     def _started(self, child: Child) -> None:
         """It runs, or it is known that it does not."""

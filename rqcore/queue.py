@@ -101,9 +101,7 @@ class QueueProcess:
         for msg_id in sorted(running):
             message = self.load(msg_id, State.RUN)
             if message is not None:
-                _log.warning("%s was running when its queue ended; it runs again", msg_id)
-                self.spool.move(message, Step.RECOVER, State.RUN, State.QUE)
-                self.spool.fact(lambda m=message: self.hooks.message_recovered(m, self.info))  # type: ignore[misc]
+                self._recover_running(message)
         for name in sorted(self.store.present(State.QUE)):
             adopted = name if is_msg_id(name) else self.store.adopt(name, State.QUE)
             message = self.load(adopted, State.QUE) if adopted else None
@@ -113,6 +111,12 @@ class QueueProcess:
             if not is_msg_id(name):
                 self.store.adopt(name, State.PREP)
         self.spool.settle()
+
+    def _recover_running(self, message: Message) -> None:
+        _log.warning("%s was running when its queue ended; it runs again", message.msg_id)
+        began = recovery.began(self.store.directory(message.msg_id, State.RUN))
+        self.spool.move(message, Step.RECOVER, State.RUN, State.QUE)
+        self.spool.fact(lambda: self.hooks.message_recovered(message, self.info, began))
 
     def load(self, msg_id: str, state: State) -> Message | None:
         """A message of the spool; None when it was unreadable, and is now set aside, or is gone."""
@@ -231,6 +235,7 @@ class QueueProcess:
                 self._look = False
                 self._start_due()
             self.spool.settle()
+        self.followers.flush()
         if self._look or self.spool.unsettled:
             self.loop.soon(lambda: None)
 

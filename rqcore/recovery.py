@@ -32,6 +32,14 @@ def write_pid_file(directory: str, pid: int) -> None:
     durable.replace_unsynced(f"{directory}/pid", f"{pid}\n{started}\n".encode())
 
 
+def began(directory: str) -> float:
+    """When the run in this directory began, as unix time; 0 when nobody knows."""
+    try:
+        return os.stat(f"{directory}/pid").st_mtime
+    except OSError:
+        return 0.0
+
+
 def leftovers(directories: Iterable[str]) -> dict[int, str]:
     """The processes that still run the messages in these directories: pid and directory."""
     found = {}

@@ -59,6 +59,7 @@ class Connection:
         self._on_end = on_end
         self._out: deque[memoryview] = deque()
         self._backlog = 0
+        self._held = False
         self._closing = False
         loop.reader(self._fd, self._on_readable)
 
@@ -83,6 +84,24 @@ class Connection:
             self._backlog += len(data)
             self._loop.writer(self._fd, self._on_writable)
 
+    def hold(self, payload: bytes) -> None:
+        """Send a payload with the next `flush`, so that several go in one piece."""
+        if not self.closed and not self._closing:
+            data = memoryview(wire.encode(payload))
+            self._out.append(data)
+            self._backlog += len(data)
+            self._held = True
+
+    def flush(self) -> None:
+        """Send what is held."""
+        if not self._held or self.closed:
+            return
+        self._held = False
+        self._out = deque([memoryview(b"".join(self._out))])
+        self._on_writable()
+        if self._out:
+            self._loop.writer(self._fd, self._on_writable)
+
     @property
     def lagging(self) -> bool:
         """Is the other end too far behind to be sent more?"""
@@ -90,6 +109,7 @@ class Connection:
 
     def close_when_sent(self) -> None:
         """Close as soon as everything is sent; read no more."""
+        self.flush()
         self._closing = True
         self._loop.forget_reader(self._fd)
         if not self._out:

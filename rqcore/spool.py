@@ -33,8 +33,11 @@ class Spool:
         self.store = store
         self.hooks = hooks
         self.queue = queue
-        #: Called with (message, old, new, step) once a change is durable.
-        self.on_moved: Callable[[Message, State | None, State | None, Step], None] | None = None
+        #: Called with (message, old, new, step, status) once a change is durable; the status text is
+        #: None where it is what it was.
+        self.on_moved: (
+            Callable[[Message, State | None, State | None, Step, str | None], None] | None
+        ) = None
         self._after: list[After] = []
 
     def add(self, message: Message, state: State, attached: Sequence[Attached] = ()) -> None:
@@ -42,7 +45,7 @@ class Spool:
         self.store.add(message, state, attached)
         self.after(lambda error: None if error is None else self._take_back(message, state))
         step = Step.PREPARE if state is State.PREP else Step.CREATE
-        self._tell_moved(message, None, state, step)
+        self._tell_moved(message, None, state, step, "")
 
     def move(
         self, message: Message, step: Step, old: State, new: State,
@@ -51,12 +54,12 @@ class Spool:
         """Change a message's state; ``rewrite`` also stores its changed fields."""
         fields = message if rewrite else None
         self.store.move(message.msg_id, step, old, new, message=fields, status=status)
-        self._tell_moved(message, old, new, step)
+        self._tell_moved(message, old, new, step, status)
 
     def remove(self, message: Message, state: State) -> None:
         """Remove a message."""
         self.store.remove(message.msg_id, state)
-        self._tell_moved(message, state, None, Step.DELETE)
+        self._tell_moved(message, state, None, Step.DELETE, "")
 
     def after(self, callback: After) -> None:
         """Call back when all that was changed so far is durable, or cannot be made so."""
@@ -96,11 +99,12 @@ class Spool:
         return bool(self._after)
 
     def _tell_moved(
-        self, message: Message, old: State | None, new: State | None, step: Step
-    ) -> None:
+        self, message: Message, old: State | None, new: State | None, step: Step,
+        status: str | None,
+    ) -> None:  # fmt: skip
         def tell() -> None:
             self.hooks.message_moved(message, self.queue, old, new, step)
             if self.on_moved is not None:
-                self.on_moved(message, old, new, step)
+                self.on_moved(message, old, new, step, status)
 
         self.fact(tell)

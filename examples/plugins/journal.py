@@ -119,8 +119,8 @@ def rq_message_queued(message: Message, queue: QueueInfo, cause: Step) -> None:
 
 
 @hookimpl
-def rq_message_recovered(message: Message, queue: QueueInfo) -> None:
-    _note("rq_message_recovered", message, queue=queue.name)
+def rq_message_recovered(message: Message, queue: QueueInfo, began: float) -> None:
+    _note("rq_message_recovered", message, queue=queue.name, began=began)
 
 
 @hookimpl

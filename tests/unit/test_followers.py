@@ -35,7 +35,8 @@ class Follower:
         self.connection = Connection(loop, ours, lambda _: None, lambda: None)
 
     def told(self) -> list[dict[str, Any]]:
-        """What has been sent to it and not been read yet."""
+        """What has been sent to it and not been read yet; all that was told before is sent now."""
+        self.connection.flush()
         self.sock.setblocking(False)
         events = []
         with contextlib.suppress(BlockingIOError):
@@ -99,8 +100,10 @@ def test_who_has_left_is_forgotten_by_the_next_event_or_follower(many: list[Foll
     many[0].connection.close()
     audience.add(many[1].connection)
     audience.tell({})
+    audience.flush()
     many[1].connection.close()
     audience.tell({})
+    audience.flush()
     assert not audience
     assert [len(each.told()) for each in many] == [0, 1, 0]
 
@@ -118,6 +121,33 @@ def test_who_does_not_keep_up_is_cut_off_and_nobody_else(many: list[Follower]) -
     audience.tell({})
     assert len(quick.told()) == 1
     assert not quick.connection.closed
+
+
+def test_what_is_told_in_one_turn_comes_in_one_piece(many: list[Follower]) -> None:
+    audience = Audience()
+    audience.add(many[0].connection)
+    for number in range(3):
+        audience.tell({"n": number})
+    many[0].sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        many[0].sock.recv(1)
+    audience.flush()
+    assert many[0].sock.recv(1 << 16).count(b"rq1 ") == 3
+    many[0].connection.send_bytes(b"1")
+    audience.tell({})
+    many[0].connection.send_bytes(b"2")  # keeps its place behind what is held
+    audience.tell({})
+    audience.flush()
+    assert many[0].told() == [1, {}, 2, {}]
+
+
+def test_what_is_held_is_sent_before_the_end(many: list[Follower]) -> None:
+    audience = Audience()
+    audience.add(many[0].connection)
+    audience.tell({"n": 1})
+    many[0].connection.close_when_sent()
+    assert many[0].told() == [{"n": 1}]
+    assert many[0].connection.closed
 
 
 # --- the followers of a queue

@@ -170,7 +170,7 @@ def test_hook_message_queued() -> None:
 
 
 def test_hook_message_recovered() -> None:
-    check_fact("rq_message_recovered", message=MESSAGE, queue=QUEUE)
+    check_fact("rq_message_recovered", message=MESSAGE, queue=QUEUE, began=1.5)
 
 
 def test_hook_message_starting() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from rqcore.hookspecs import CommandGroup, Outcome, QueueInfo, ServiceContext
+    from rqcore.lifecycle import Step
     from rqcore.message import Message
 
 
@@ -60,6 +61,19 @@ def rq_register_commands(cli: CommandGroup) -> None:
 def rq_message_started(message: Message, queue: QueueInfo) -> None:
     """A run begins."""
     runs.began(queue.path, message.msg_id)
+
+
+@hookimpl
+def rq_message_moved(message: Message, queue: QueueInfo, step: Step) -> None:
+    """A run that was stopped with its queue is over too: the message waits again."""
+    if step == "unstart":
+        runs.stopped(queue.path, message)
+
+
+@hookimpl
+def rq_message_recovered(message: Message, queue: QueueInfo, began: float) -> None:
+    """So is one that a crash has cut off."""
+    runs.cut_off(queue.path, message, began)
 
 
 @hookimpl
