@@ -19,6 +19,7 @@ from http import HTTPStatus
 from time import monotonic
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rqcore_web.access import Who
@@ -67,6 +68,8 @@ class Guard:
         passage = _Passage(scope, send, self._site)
         try:
             await self._pass(passage, receive)
+        except ClientDisconnect:
+            pass  # who went away in the middle is told nothing
         except Exception as error:  # noqa: BLE001 - whatever it is, the next request is served
             passage.failed(error)
             if not passage.status:

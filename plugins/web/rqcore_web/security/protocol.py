@@ -19,10 +19,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import struct
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
@@ -38,6 +41,7 @@ _HEADERS = 32 << 10
 _COUNT = 100
 #: How long the rest of a body that nobody wants is read, and how long a silence ends that.
 _LINGER, _LINGER_SILENCE = 10.0, 2.0
+_LINGER_BYTES = 4 << 20
 _RETRY_AFTER = 5
 _BUSY_PATIENCE = 5.0
 _TOO_LONG = f"the headers are more than {_COUNT}, or longer than {_HEADERS} bytes"
@@ -99,18 +103,27 @@ class Http(HttpToolsProtocol):
         """The client is slow to take its answer: for so long, and no longer."""
         super().pause_writing()
         self._stop_stalled()
-        self._stalled = self.loop.call_later(self._patience, self.transport.abort)
+        self._stalled = self.loop.call_later(self._patience, self._cut_off)
 
     def resume_writing(self) -> None:
         """It has taken some."""
         super().resume_writing()
         self._stop_stalled()
 
+    def _cut_off(self) -> None:
+        # With a reset: else the system would go on offering what is in its buffers.
+        sock: socket.socket = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
     # Reading
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
         if self._deaf:
+            self._raw += len(data)
+            if self._raw > _LINGER_BYTES:
+                self.transport.abort()
             return
         self._unset_keepalive_if_required()
         before = self._in_headers
@@ -175,6 +188,8 @@ class Http(HttpToolsProtocol):
         if self._muted:
             self._muted = False
             return
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            self._read_no_further(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
         self._in_headers = False
         self._in_body = True
         self._stop_deadline()
@@ -193,6 +208,7 @@ class Http(HttpToolsProtocol):
         if not self._is_answering():
             self._room.rests(self)
             if self._in_headers:
+                self._unset_keepalive_if_required()
                 self._await_headers(self._patience)
 
     def _is_answering(self) -> bool:
@@ -270,6 +286,8 @@ class Http(HttpToolsProtocol):
 
         async def give(message: Message) -> None:
             nonlocal closing
+            if self.transport.is_closing():
+                raise ClientDisconnect  # else it would be made to its end, for nobody
             if message["type"] == "http.response.start" and self._is_unread(scope):
                 closing = True
                 message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
@@ -279,7 +297,8 @@ class Http(HttpToolsProtocol):
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        await self._served(scope, take, give)
+        with contextlib.suppress(ClientDisconnect):
+            await self._served(scope, take, give)
 
     def _is_unread(self, scope: Scope) -> bool:
         return self.scope is scope and self._in_body
