@@ -44,7 +44,7 @@ for file in ../attach/*; do
   md5=$(md5sum < "$file" | cut -d ' ' -f 1)
   out=$(post -F "filedata=@$file;type=application/octet-stream" -F "pathname=${file##*/}" \
     -F "msg_id=$short" -F x_format=json "$new_id/attach/new") || soft_fail "Could not connect"
-  [ "${out##*$'\n'}" = 200 ] || soft_fail "Couldn't attach to test message properly - error ${out##*$'\n'}"
+  [ "${out##*$'\n'}" = 200 ] || soft_fail "Couldn't attach - error ${out##*$'\n'}"
   case "$out" in
     '["ok","'"$md5"'-Attached successfully"]'*) ;;
     '["fail","cannot find message"]'*)
