@@ -28,6 +28,7 @@ from rqcore.config import ConfigError
 from rqcore.errors import NotFoundError, RqError, UnreachableError
 from rqcore_web.access import ForbiddenError
 from rqcore_web.asking import DownError
+from rqcore_web.forms import BodyError
 
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -101,9 +102,9 @@ def concerns(request: Request) -> bool:
     return bool(path == "/api" or path.startswith("/api/"))
 
 
-async def answer(request: Request, error: Exception) -> Response:
-    """What the asker is told of this error."""
-    problem = of(error)
+async def answer(request: Request, error: Exception, refused: str = "refused") -> Response:
+    """What the asker is told of this error; ``refused`` as in `of`."""
+    problem = of(error, refused)
     if isinstance(error, UnreachableError):
         problem = await _unreachable(request, error)
     if problem is None:
@@ -127,6 +128,8 @@ def of(error: Exception, refused: str = "refused") -> ProblemError | None:
     """
     if isinstance(error, ProblemError):
         return error
+    if isinstance(error, BodyError):
+        return plain(error.status, str(error), {"Connection": "close"})
     if isinstance(error, RqError):
         return _of_ours(error, refused)
     if isinstance(error, HTTPException):
@@ -154,6 +157,15 @@ def _of_ours(error: RqError, refused: str) -> ProblemError:
         full = any(os.strerror(number) in text for number in _FULL)
         return ProblemError("no-space" if full else "storage", text)
     return ProblemError(refused, text)
+
+
+def unsure(error: Exception) -> bool:
+    """Does this error leave open whether what was asked for was done?"""
+    if isinstance(error, ProblemError):
+        return error.kind == "key-outcome-unknown"
+    if isinstance(error, RqError):
+        return isinstance(error, UnreachableError) or str(error).startswith(_SYSTEM)
+    return True
 
 
 async def _unreachable(request: Request, error: UnreachableError) -> ProblemError:

@@ -1,0 +1,112 @@
+"""The files that come with a message: put, removed, fetched."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from rqcore.message import attachment_name_problem
+from rqcore_web import files, forms, uploads
+from rqcore_web.api import operations, schemas, views
+from rqcore_web.api.operations import (
+    BYTES,
+    IF_NONE_MATCH,
+    Answer,
+    Body,
+    Operation,
+    header,
+    one,
+    query,
+)
+from rqcore_web.api.problems import invalid, plain
+from rqcore_web.security.limits import expect_upload
+
+if TYPE_CHECKING:
+    from rqcore_web.api.call import Call
+
+_FILE = f"{operations.MESSAGE}/attachments/{{name}}"
+
+
+async def put(call: Call) -> Response:
+    """Attach the body as a file."""
+    name = _name(call)
+    problem = attachment_name_problem(name)
+    if problem is not None:
+        raise invalid([("name", problem)])
+    site, length = call.site, forms.content_length(call.request)
+    expect_upload(call.request)
+    async with uploads.receive(call.request.stream(), site, length) as uploaded:
+        args = uploaded.attach_to(call.msg_id, name)
+        await site.spool.ask(call.queue, "attach_message", args)
+    call.note("attach", call.queue, f"{call.msg_id} {name}")
+    digest = uploaded.digest
+    url = f"{views.message_url(site, call.queue, call.msg_id)}/attachments/{_shown(call)}"
+    attached = {
+        "name": name, "size": digest.size, "md5": digest.md5, "sha256": digest.sha256, "url": url,
+    }  # fmt: skip
+    return call.answer(attached, 201, {"Location": url})
+
+
+async def get(call: Call) -> Response:
+    """The bytes of a file, or a range of them."""
+    name = _name(call)
+    args = {"msg_id": call.msg_id, "even_down": True}
+    message = await call.site.spool.ask(call.queue, "get_message", args)
+    path = files.message_file(message, "attach", name)
+    digests = message["_attachments"].get(name)
+    response = files.file_response(call.request, path, filename=name, digests=digests)
+    if response.status_code == 416:  # noqa: PLR2004 - a range that is not there
+        detail = bytes(response.body).decode().strip()
+        raise plain(416, detail, {"Content-Range": response.headers["content-range"]})
+    return response
+
+
+async def delete(call: Call) -> Response:
+    """Take a file off a message."""
+    name = _name(call)
+    args = {"msg_id": call.msg_id, "name": name}
+    await call.site.spool.ask(call.queue, "delete_attach_message", args)
+    call.note("detach", call.queue, f"{call.msg_id} {name}")
+    return Response(status_code=204)
+
+
+def _name(call: Call) -> str:
+    return files.raw_name(call.request)
+
+
+def _shown(call: Call) -> str:
+    path: bytes = call.request.scope["raw_path"]
+    return os.fsdecode(path.rpartition(b"/")[2])
+
+
+OPERATIONS = (
+    Operation(
+        "putAttachment", "PUT", _FILE, "attachments", "Attach a file to a prepared message", "enqueue",
+        {201: one("Attachment", "it is attached, and on the disk", Location=operations.LOCATION)}, put,
+        "The body is the file, of any size; it is streamed to the disk and hashed on the way. One of "
+        "the same name is replaced. What cannot fit is refused before its first byte where its length "
+        "was said.",
+        body=Body(None, (BYTES,)), problems=(408, 409, 422), refused="conflict",
+    ),
+    Operation(
+        "getAttachment", "GET", _FILE, "attachments", "Fetch a file of a message", "read",
+        {200: Answer("the file", {BYTES: None}, {
+            "ETag": "what If-None-Match takes", "Accept-Ranges": "bytes",
+            "Repr-Digest": "its SHA-256 (RFC 9530)", "Content-Disposition": "its name",
+         }),
+         206: Answer("a range of it", {BYTES: None}, {"Content-Range": "which"}),
+         304: Answer("it is as you know it")},
+        get,
+        parameters=(
+            query("download", schemas.one_of(("0", "1"), "1: a browser is to save it")),
+            header("Range", "one range of bytes: `bytes=0-99`, `bytes=-65536`"), IF_NONE_MATCH,
+        ),
+        problems=(416,),
+    ),
+    Operation(
+        "deleteAttachment", "DELETE", _FILE, "attachments", "Take a file off a prepared message",
+        "enqueue", {204: Answer("it is gone")}, delete, problems=(409,), refused="conflict",
+    ),
+)  # fmt: skip

@@ -1,0 +1,34 @@
+"""All operations of the API, in the order in which the document shows them."""
+
+from __future__ import annotations
+
+from rqcore_web.api import (
+    about,
+    attachments,
+    documented,
+    health,
+    jobs,
+    messages,
+    plans,
+    published,
+    queueconfig,
+    queues,
+    sending,
+    stream,
+)
+from rqcore_web.api.operations import Operation
+
+OPERATIONS: tuple[Operation, ...] = (
+    *about.OPERATIONS,
+    *queues.OPERATIONS,
+    *queueconfig.OPERATIONS,
+    *plans.OPERATIONS,
+    *sending.OPERATIONS,
+    *messages.OPERATIONS,
+    *attachments.OPERATIONS,
+    *documented.OPERATIONS,
+    *jobs.OPERATIONS,
+    *stream.OPERATIONS,
+    *health.OPERATIONS,
+    *published.OPERATIONS,
+)
