@@ -37,7 +37,7 @@ def failure(
     title = _TITLES.get(status, HTTPStatus(status).phrase)
     answer = page(
         request, "failure.html", status,
-        status=status, title=title, reason=_WORDS.get(reason, reason),
+        code=status, title=title, reason=_WORDS.get(reason, reason),
     )  # fmt: skip
     answer.headers.update(headers or {})
     return answer

@@ -67,19 +67,23 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
     """The answer that shows this template."""
     site: Site = request.app.state.site
     asker = who(request)
-    text = environment().get_template(template).render(
-        site=site,
-        request=request,
-        who=asker,
-        can=asker.may,
-        url=site.url,
-        asset=lambda name: assets.url(request, name),
-        here=here(request),
-        flash=flash.take(request),
-        nav=panels.nav_items(site),
-        last_event=getattr(request.state, "last_event", ""),
-        now=time(),
-        **context,
+    text = (
+        environment()
+        .get_template(template)
+        .render(
+            site=site,
+            request=request,
+            who=asker,
+            can=asker.may,
+            url=site.url,
+            asset=lambda name: assets.url(request, name),
+            here=here(request),
+            flash=flash.take(request),
+            nav=panels.nav_items(site),
+            last_event=getattr(request.state, "last_event", ""),
+            now=time(),
+            **context,
+        )
     )
     return _html(request, text, status)
 

@@ -7,6 +7,7 @@
 // <body data-live-queue="NAME">      only what concerns this queue
 // <body data-live-message="ID">      only what concerns this message, and its queue itself
 // <body data-live-states="err">      only messages that come into, or leave, these states
+// <body data-live-job="ID">          only this job
 import { morph } from "./morph.js";
 import { Stream } from "./stream.js";
 import { showTimes } from "./times.js";
@@ -34,7 +35,7 @@ let port = null;
 
 export function startLive() {
   button = document.getElementById("live");
-  if (!document.querySelector("[data-live]") || !window.EventSource) return;
+  if (!regions(document).length) return;
   button.hidden = false;
   paused = sessionStorage.getItem("rq-paused") === "yes";
   button.addEventListener("click", togglePause);
@@ -104,6 +105,7 @@ function isLater(id, than) {
 }
 
 function concerns({ type, data }) {
+  if (type === "job" || page.liveJob) return data.id !== undefined && data.id === page.liveJob;
   if (type === "reset" || type === "child") return true;
   if (page.liveQueue && data.queue && data.queue !== page.liveQueue) return false;
   if (type !== "state") return true;
@@ -144,15 +146,20 @@ async function refresh() {
   refreshSoon();
 }
 
+// The log viewer, for one, is alive by itself.
+function regions(root) {
+  return [...root.querySelectorAll("[data-live]:not([data-still])")];
+}
+
 function replace(fresh) {
-  const here = [...document.querySelectorAll("[data-live]")];
-  const there = new Map([...fresh.querySelectorAll("[data-live]")].map((part) => [part.dataset.live, part]));
-  if (here.length && here.length === there.size && here.every((part) => there.has(part.dataset.live))) {
-    for (const part of here) morph(part, there.get(part.dataset.live));
-  } else {
-    // Another page altogether: the message was deleted, or its queue does not answer.
-    morph(document.getElementById("main"), fresh.getElementById("main"));
+  const here = regions(document);
+  const there = new Map(regions(fresh).map((part) => [part.dataset.live, part]));
+  if (here.length !== there.size || here.some((part) => !there.has(part.dataset.live))) {
+    // Another page altogether: the message was deleted, or its log begins.
+    location.reload();
+    return;
   }
+  for (const part of here) morph(part, there.get(part.dataset.live));
   document.title = fresh.title;
   page.since = fresh.body.dataset.since;
   showTimes();
