@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from rqcore.errors import RqError
+from rqcore_web import logs
 from rqcore_web.api import problems
 from rqcore_web.api import routes as api
 from rqcore_web.contract import routes as contract
@@ -53,10 +54,11 @@ def make_app(site: Site) -> Starlette:
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await following
+            site.history.close()
 
     app = _Guarded(
         lifespan=lifespan,
-        routes=[*api.routes(site), *contract.routes(site), *pages.routes(site)],
+        routes=[*logs.routes(site), *api.routes(site), *contract.routes(site), *pages.routes(site)],
         exception_handlers={HTTPException: failed, RqError: failed, Exception: failed},
         middleware=[Middleware(Rooted, root=site.root)],
     )

@@ -10,6 +10,7 @@ from rqcore.instance import Instance
 from rqcore_web.audit import Audit
 from rqcore_web.bulk import Jobs
 from rqcore_web.events import Hub
+from rqcore_web.history import History
 from rqcore_web.options import Options
 from rqcore_web.spool import Spool
 
@@ -36,6 +37,12 @@ class Site:
     tmp: Path
     var: Path
     jobs: Jobs = field(default_factory=Jobs)
+    history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The history counts from now on what the hub tells."""
+        days = self.options.history_days
+        self.history = History(self.spool, self.hub, self.var, days)
 
     @property
     def root(self) -> str:
