@@ -1,8 +1,9 @@
 """Static files: scripts, styles and icons, served from memory for ever, by URLs that name their content.
 
-``-/static/VERSION/NAME``, where VERSION is a hash of all static files together: whatever of them changes,
-no browser keeps an old one, and a script finds its neighbours by relative paths.  An old VERSION, asked
-for by a page that was open while the site was updated, gets what there is now, and may not keep it.
+``-/static/VERSION/NAME``, where VERSION is a hash of all static files together: whatever of them
+changes, no browser keeps an old one, and a script finds its neighbours by relative paths.  An old
+VERSION, asked for by a page that was open while the site was updated, gets what there is now, and may
+not keep it.
 
 Files are read once, at the start; those that shrink by it are kept compressed, too.
 """
@@ -79,9 +80,7 @@ class Assets:
 def _read(path: Path) -> Asset:
     data = path.read_bytes()
     zipped = gzip.compress(data, mtime=0)
-    return Asset(
-        _TYPES[path.suffix], data, zipped if len(zipped) < _WORTH_IT * len(data) else b""
-    )
+    return Asset(_TYPES[path.suffix], data, zipped if len(zipped) < _WORTH_IT * len(data) else b"")
 
 
 #: The site's own.

@@ -1,8 +1,8 @@
 """What plugins add to the site: panels, items of the menu, pages of their own.
 
-Every hook is asked by the kernel's isolation (`rqcore.hooks`): one that raises becomes a panel that says
-so, and the page it stands on is whole.  What a plugin returns is looked at here, too: it may be a generator
-that fails half-way, or something that is no panel.
+Every hook is asked by the kernel's isolation (`rqcore.hooks`): one that raises becomes a panel that
+says so, and the page it stands on is whole.  What a plugin returns is looked at here, too: it may be a
+generator that fails half-way, or something that is no panel.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from typing import Any
 
 from rqcore.config import OLD_COALESCE_KEYS, SCHEDULE_KEYS, ConfigError, parse_queue
 from rqcore.message import PARAM_NAMES, truth
-from rqcore.schema import decode_json, kind
 from rqcore.schema import Problem as KernelProblem
+from rqcore.schema import decode_json, kind
 
 _FIELDS = (
     "script", "num_workers", "exec_prefix", "env_vars", "coalesce_params", "blocking_params",

@@ -1,9 +1,9 @@
 """A queue's configuration: looked at by everybody who may read, changed by who may ``admin``.
 
-``GET /q/NAME/config`` shows what is in force and, to who may, a form, or (``as=json``) the text itself.
-``POST /-/q/NAME/config`` changes it: what is wrong is told in place and nothing is written; what is right
-is written and in force before the answer (the manager's ``configure_queue``).  Who saves over what
-somebody else saved meanwhile is told, too.
+``GET /q/NAME/config`` shows what is in force and, to who may, a form, or (``as=json``) the text
+itself.  ``POST /-/q/NAME/config`` changes it: what is wrong is told in place and nothing is written;
+what is right is written and in force before the answer (the manager's ``configure_queue``).  Who saves
+over what somebody else saved meanwhile is told, too.
 """
 
 from __future__ import annotations

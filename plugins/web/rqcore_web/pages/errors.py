@@ -1,8 +1,8 @@
 """The errors of all queues, grouped by what their scripts said last: numbers and ids count as the same.
 
-A group is a queue and a line; it shows how many there are, when the first and the last were made, and one
-whole.  One can be retried, and when that went well, all.  Of each queue the newest few hundred messages in
-err are looked at; when there are more, the page says so.
+A group is a queue and a line; it shows how many there are, when the first and the last were made, and
+one whole.  One can be retried, and when that went well, all.  Of each queue the newest few hundred
+messages in err are looked at; when there are more, the page says so.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _FOLDED = re.compile(
     r"|(?P<number>\d+(?:[.,:]\d+)*)"
 )
 
+_ID, _NUMBER = "\u2039id\u203a", "\u2039n\u203a"
+
 
 @dataclass(slots=True)
 class Group:
@@ -53,7 +55,7 @@ class Group:
 
 def fold(line: str) -> str:
     """The line with its numbers and ids left open."""
-    return _FOLDED.sub(lambda found: "‹id›" if found["id"] else "‹n›", line)
+    return _FOLDED.sub(lambda found: _ID if found["id"] else _NUMBER, line)
 
 
 def grouped(queue: str, items: list[dict[str, Any]]) -> list[Group]:
@@ -75,13 +77,14 @@ async def errors(request: Request) -> Response:
     names = [name for name in site.spool.names() if asker.may("read", name)]
     if only and only not in names:
         raise NotFoundError(f"no such queue: {only}")
-    found = await asyncio.gather(*(_of(site, name) for name in ([only] if only else names)))
+    names = [only] if only else names
+    found = await asyncio.gather(*(_of(site, name) for name in names))
     groups = [group for one, _, _ in found for group in one]
     groups.sort(key=lambda group: group.items[0]["msg_id"], reverse=True)
     return page(
         request, "errors.html",
         groups=groups, only=only, looked_at=_LOOKED_AT,
-        cut=[name for name, (_, more, _) in zip(names if not only else [only], found, strict=True) if more],
+        cut=[name for name, (_, more, _) in zip(names, found, strict=True) if more],
         silent=[why for _, _, why in found if why],
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""``queue/NAME/form.json``: how the form for new messages of a queue is labelled, ordered and pared down.
+"""``queue/NAME/form.json``: how the form for a queue's new messages is labelled, ordered, pared down.
 
 An object; its keys are fields, in the order in which they are to stand, each with what is to be said:
 
@@ -23,8 +23,8 @@ else it follows those that are.  Of a field may be said:
     rows            how many lines it is high
 
 A text in place of the object is its label, ``true`` nothing special, ``false`` or ``"hidden"`` hides it.
-RQ's older files (``default``, ``label``, ``help``) mean what they meant.  Nothing else is taken amiss: an
-unknown field or a wrong value is a warning on the page, and the rest of the form works.
+RQ's older files (``default``, ``label``, ``help``) mean what they meant.  Nothing else is taken amiss:
+an unknown field or a wrong value is a warning on the page, and the rest of the form works.
 """
 
 from __future__ import annotations

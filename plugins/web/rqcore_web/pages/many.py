@@ -1,7 +1,8 @@
 """Doing one thing to many messages: what it would be about, a confirmation, and the job as it goes on.
 
-The first POST changes nothing: it answers with a page that names the number and asks.  Its form posts the
-same again with ``confirm``; the job (`rqcore_web.bulk`) begins, and its own page tells how far it is.
+The first POST changes nothing: it answers with a page that names the number and asks.  Its form posts
+the same again with ``confirm``; the job (`rqcore_web.bulk`) begins, and its own page tells how far it
+is.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from rqcore_web.access import need
 from rqcore_web.contract import names
 from rqcore_web.files import safe_type
 from rqcore_web.logfiles import Part
+from rqcore_web.logfollow import message_of
 from rqcore_web.pages.render import page
 from rqcore_web.pages.timeline import timeline
 from rqcore_web.runs import read_runs
@@ -62,7 +63,7 @@ async def message(request: Request) -> Response:
     name, msg_id = await names.message_of(request)
     if (name, msg_id) != (request.path_params["name"], request.path_params["msg_id"]):
         return RedirectResponse(site.url(f"q/{quote(name)}/{quote(msg_id)}"), 302)
-    found = await logs.message_of(site, name, msg_id)
+    found = await message_of(site, name, msg_id)
     running = await _running(site, name, found)
     runs, attached, left, viewer = await asyncio.gather(
         asyncio.to_thread(read_runs, found["path"]),

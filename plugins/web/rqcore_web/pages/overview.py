@@ -1,7 +1,8 @@
 """The first page: every queue in a row, what runs now, what is wrong, what comes next.
 
 Each queue is asked once (`Spool.describe_all`), the manager once; the rest is in our memory.
-Old checks read this page: it has ``QUEUEMGR:`` and ``OPERATIONAL`` on one line while the manager answers.
+Old checks read this page: it has ``QUEUEMGR:`` and ``OPERATIONAL`` on one line while the manager
+answers.
 """
 
 from __future__ import annotations

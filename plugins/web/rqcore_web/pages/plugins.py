@@ -49,7 +49,7 @@ async def plugins(request: Request) -> Response:
     asker = who(request)
     names = [name for name in site.spool.names() if asker.may("read", name)]
     asked = await asyncio.gather(_report(site, ""), *(_report(site, name) for name in names))
-    reports = {"web": site.hooks.report()}
+    reports: dict[str, Mapping[str, Any]] = {"web": site.hooks.report()}
     reports |= {
         f"queue {name}" if name else "manager": report
         for name, report in zip(("", *names), asked, strict=True)

@@ -1,8 +1,8 @@
 """JSON made readable without being changed: every token is shown as it was written.
 
-A number of forty digits, ``1.0`` and ``1e400`` stay what they are, keys keep their order, also those that
-stand twice.  Only the white space between tokens is ours.  Text that is no JSON object or list is None:
-it is shown as it is.
+A number of forty digits, ``1.0`` and ``1e400`` stay what they are, keys keep their order, also those
+that stand twice.  Only the white space between tokens is ours.  Text that is no JSON object or list is
+None: it is shown as it is.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ def pretty(text: str) -> Markup | None:
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
-    found = ((str(token.lastgroup), token[0]) for token in _TOKEN.finditer(text))
-    return [(kind, token) for kind, token in found if kind != "space"]
+    found = ((str(piece.lastgroup), piece[0]) for piece in _TOKEN.finditer(text))
+    return [(kind, piece) for kind, piece in found if kind != "space"]
 
 
 def _lines(tokens: list[tuple[str, str]]) -> Iterator[Markup]:
     depth = 0
-    for at, (kind, token) in enumerate(tokens):
+    for at, (kind, piece) in enumerate(tokens):
         following = tokens[at + 1][1] if at + 1 < len(tokens) else ""
         if kind != "mark":
             kind_shown = "key" if kind == "string" and following == ":" else kind
-            yield Markup('<span class="json-{}">{}</span>').format(kind_shown, shown(token))
-        elif token in "{[":
+            yield Markup('<span class="json-{}">{}</span>').format(kind_shown, shown(piece))
+        elif piece in "{[":
             depth += 1
             empty = following in ("}", "]")
-            yield escape(token if empty else token + _line(depth))
-        elif token in "}]":
+            yield escape(piece if empty else piece + _line(depth))
+        elif piece in "}]":
             depth -= 1
             empty = at > 0 and tokens[at - 1][1] in ("{", "[")
-            yield escape(token if empty else _line(depth) + token)
-        elif token == ",":
+            yield escape(piece if empty else _line(depth) + piece)
+        elif piece == ",":
             yield escape("," + _line(depth))
         else:
             yield escape(": ")

@@ -30,7 +30,7 @@ def parse(text: str) -> Progress | None:
     """What the text says, or None when it says nothing that makes sense."""
     for value, total in _COUNTED.findall(text):
         done, all_of_it = _number(value), _number(total)
-        if 0 < all_of_it and done <= all_of_it:
+        if all_of_it > 0 and done <= all_of_it:
             return Progress(done, all_of_it)
     found = _PERCENT.search(text)
     if found is not None and float(found[1]) <= _WHOLE:

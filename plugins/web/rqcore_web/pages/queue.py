@@ -1,8 +1,8 @@
 """A queue's page: its state in words, its messages by state, what runs, its schedule and its figures.
 
-What is shown is in the URL: ``state`` (one state, else all), ``filter`` (`rqcore_web.filters`), ``before``
-(where the page begins, a message's id), ``span`` (of the charts).  The list goes by ids, newest first, so
-that a page stays where it is while messages come and go.
+What is shown is in the URL: ``state`` (one state, else all), ``filter`` (`rqcore_web.filters`),
+``before`` (where the page begins, a message's id), ``span`` (of the charts).  The list goes by ids,
+newest first, so that a page stays where it is while messages come and go.
 
 The queue is asked for its description and for one page of messages.  One whose process does not run is
 shown from what lies in its directory.
@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from rqcore.config import ConfigError, QueueConfig
 from rqcore.errors import RefusedError, UnreachableError
-from rqcore_web import charts, filters, panels, schedules
+from rqcore_web import filters, panels, schedules
 from rqcore_web.access import need
 from rqcore_web.contract import names
 from rqcore_web.pages.render import page, with_query

@@ -1,4 +1,4 @@
-"""Looking for messages in all queues at once, by the filter language; or going straight to one by its id.
+"""Looking for messages in all queues at once, by the filter language; or straight to one by its id.
 
 Queues are looked through side by side, each a bounded piece (`rqcore_web.finding`) and all within a few
 seconds; which were not finished is said, with a way to go on there.

@@ -1,4 +1,4 @@
-"""The form for a new message, as the queue's ``form.json`` wants it (`formspec`); or one more like another.
+"""The form for a new message, as the queue's ``form.json`` wants it (`formspec`).
 
 It is sent to the contract's own URL, as a plain form that may bring one file.  Where there is JavaScript
 (``static/send.js``) it brings any number of them, one after the other, and shows how far it is.
@@ -16,9 +16,10 @@ from starlette.responses import Response
 
 from rqcore import durable
 from rqcore.errors import NotFoundError, RqError
-from rqcore_web import flash, forms, logs
+from rqcore_web import flash, forms
 from rqcore_web.access import need, who
 from rqcore_web.contract import names
+from rqcore_web.logfollow import message_of
 from rqcore_web.pages import formspec
 from rqcore_web.pages.queue import load_config
 from rqcore_web.pages.render import page
@@ -35,7 +36,7 @@ async def new_message(request: Request) -> Response:
     queue = names.taking(site, name)
     spec = await asyncio.to_thread(_spec, site, name if site.spool.exists(name) else queue)
     like = request.query_params.get("from", "")
-    found = await logs.message_of(site, queue, like) if like else {}
+    found = await message_of(site, queue, like) if like else {}
     _fill(spec, found, name)
     config, _ = load_config(site, queue)
     return page(

@@ -1,7 +1,7 @@
 """A message's life so far, as a list of moments: made, due, each of its runs, where it lies now.
 
-Pure.  It is made of what the message itself says, of its runs (`rqcore_web.runs`), and, while it runs, of
-what its queue says of that run.
+Pure.  It is made of what the message itself says, of its runs (`rqcore_web.runs`), and, while it runs,
+of what its queue says of that run.
 """
 
 from __future__ import annotations

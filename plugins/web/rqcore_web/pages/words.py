@@ -126,7 +126,7 @@ def when(moment: float | None, style: str = "relative") -> Markup:
 
 
 def shown(text: object) -> str:
-    """Text with what cannot be seen made visible; bytes that are no text as ``\\xNN``."""
+    """Text with what cannot be seen made visible; bytes that are no text in hexadecimal."""
     return _UNSEEN.sub(lambda found: _visible(ord(found[0])), str(text))
 
 
