@@ -254,17 +254,8 @@ def test_a_hundred_at_once_have_ids_of_their_own(site: Web, tmp_path: Path) -> N
         f'data = "{{\\"param1\\": \\"{number}\\"}}"\noutput = "{tmp_path}/{number}.json"\n'
         for number in range(100)
     ))  # fmt: skip
-    command = [
-        "curl",
-        "-sS",
-        "--parallel",
-        "--parallel-immediate",
-        "--parallel-max",
-        "100",
-        "-K",
-        config,
-    ]
-    subprocess.run(command, check=True, timeout=60)
+    parallel = ("--parallel", "--parallel-immediate", "--parallel-max", "100")
+    subprocess.run(["curl", "-sS", *parallel, "-K", str(config)], check=True, timeout=60)
     made = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(100)]
     assert len({one["msg_id"] for one in made}) == 100
     for number, one in enumerate(made):
