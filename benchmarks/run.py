@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import attach, backlog, enqueue, finish, idle, latency, limits
+from benchmarks import attach, backlog, enqueue, finish, idle, latency, limits, upload
 from benchmarks.harness import Bench, Figure
 
 BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
     "backlog": backlog.measure,
     "idle": idle.measure,
     "attach": attach.measure,
+    "upload": upload.measure,
 }
 
 
