@@ -298,7 +298,7 @@ class History:
             past = min(step, now - point.start)
             if since is None or point.start + step > since:
                 seconds = sum(watched.get(number, 0.0) for number in numbers)
-                point.covered = min(1.0, seconds / past) if past > 0 else 0.0
+                point.covered = min(1.0, seconds / past) if past > 0 else 1.0
         return list(points.values())
 
     def _rings_for(self, step: int, count: int) -> list[int]:

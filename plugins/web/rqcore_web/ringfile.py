@@ -92,11 +92,15 @@ class _Found:
 
 
 class RingFile:
-    """One such file; it need not be there before the first `write`.  Methods raise `OSError`."""
+    """One such file; it need not be there before the first `write`.  Methods raise `OSError`.
+
+    A new file counts as begun when this object was made, or when another file was set aside for it.
+    """
 
     def __init__(self, path: Path, form: Form) -> None:
         self.path = path
         self.form = form
+        self._begun = time()
 
     def since(self) -> float | None:
         """When the file was begun, as unix time; None when there is none."""
@@ -134,7 +138,7 @@ class RingFile:
                 if found is not None:
                     fd = self._converted(found)
             if fd < 0 and make:
-                found = _Found(self.form, time())
+                found = _Found(self.form, self._begun)
                 fd = self._made(found.since)
             yield None if found is None or fd < 0 else (fd, found.since)
         finally:
@@ -157,6 +161,7 @@ class RingFile:
         return found
 
     def _set_aside(self, why: str) -> None:
+        self._begun = time()
         aside = self.path.with_name(f"{self.path.name}.damaged-{int(time())}")
         _log.warning(
             "%s: %s; it is set aside as %s, a new one is begun", self.path, why, aside.name
