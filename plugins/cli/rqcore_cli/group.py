@@ -103,7 +103,13 @@ def read_span(_: click.Context, __: click.Parameter, value: str | None) -> float
 
 
 class Group(Command, click.Group):
-    """A group of commands that suggests the right name for a wrong one."""
+    """A group of commands that suggests the right name for a wrong one.
+
+    What is made with its ``command`` and ``group`` is of this kind too: so plugins, which import
+    nothing from here, have examples and the global options in their commands.
+    """
+
+    command_class = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -125,6 +131,9 @@ class Group(Command, click.Group):
     def all_names(self, ctx: click.Context) -> list[str]:
         """The names that a mistaken one is compared with."""
         return self.list_commands(ctx)
+
+
+Group.group_class = Group
 
 
 #: The core's commands by section: name, ``module:attribute``, one line of help.

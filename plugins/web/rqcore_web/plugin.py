@@ -52,9 +52,9 @@ def _serve(context: ServiceContext) -> int:
 @hookimpl
 def rq_register_commands(cli: CommandGroup) -> None:
     """Add ``rq web``."""
-    from rqcore_web.commands import web  # noqa: PLC0415 - see the head of this module
+    from rqcore_web.commands import register  # noqa: PLC0415 - see the head of this module
 
-    cli.commands["web"] = web
+    register(cli)
 
 
 @hookimpl
