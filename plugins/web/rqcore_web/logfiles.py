@@ -48,8 +48,8 @@ def is_name(name: str) -> bool:
     if not name or name.startswith(".") or "/" in name or "\0" in name:
         return False
     try:
-        return len(name.encode()) <= _LONGEST_NAME
-    except UnicodeEncodeError:  # a name that is no text: no URL can say it
+        return len(os.fsencode(name)) <= _LONGEST_NAME
+    except UnicodeEncodeError:  # half of a surrogate pair: no file can be named so
         return False
 
 

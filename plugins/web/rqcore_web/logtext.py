@@ -25,7 +25,7 @@ _GIVE_UP = r"(?=[\x18\x1a\x1b\x80-\x9f])"
 _TOKEN = re.compile(
     "|".join((
         r"(?P<text>[^\x00-\x1f\x7f-\x9f]+)",
-        r"(?:\x1b\[|\x9b)(?P<params>[0-?]*)[ -/]*(?P<final>[@-~])",
+        r"(?:\x1b\[|\x9b)(?P<params>[0-?]*)(?P<between>[ -/]*)(?P<final>[@-~])",
         rf"(?:\x1b\]|\x9d)[^\x07\x18\x1a\x1b\x80-\x9f]*+(?:\x07|\x9c|\x1b\\|{_GIVE_UP})",
         rf"(?:\x1b[PX^_]|[\x90\x98\x9e\x9f])[^\x18\x1a\x1b\x80-\x9f]*+(?:\x9c|\x1b\\|{_GIVE_UP})",
         r"(?:\x1b\[|\x9b)[0-?]*[ -/]*",  # broken off
@@ -61,7 +61,7 @@ def _line(text: str) -> str:
     for token in _TOKEN.finditer(text):
         if token["text"] is not None:
             line.write(token["text"])
-        elif token["final"] is not None:
+        elif token["final"] is not None and not token["between"]:
             line.control(token["params"], token["final"])
         elif token["control"] is not None:
             line.character(token["control"])
