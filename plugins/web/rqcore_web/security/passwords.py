@@ -77,7 +77,7 @@ def _parse(stored: str) -> _Hashed | str:
         salt, digest = (_decode(part) for part in parts[3:])
     except (ValueError, binascii.Error):
         return "is a damaged hash"
-    if not (1 <= log_n < 32 and r >= 1 and p >= 1 and salt and len(digest) >= _SALT):  # noqa: PLR2004 - bits
+    if not (1 <= log_n < 32 and r >= 1 and p >= 1 and salt and len(digest) >= _DIGEST):  # noqa: PLR2004 - bits
         return "is a damaged hash"
     if (128 * r << log_n) > _MOST_MEMORY or (r * p << log_n) > _MOST_WORK:
         return f"is a hash that takes more than {_MOST_MEMORY >> 20} MB, or too long"
