@@ -82,7 +82,7 @@ async def queue(request: Request) -> Response:
         schedule=schedules.describe(config) if config else [],
         span=span,
         spans=SPANS,
-        charts=_charts(site, name, span),
+        charts=charts.figures(site.history, name, span),
         link=lambda **changed: with_query(
             request.scope["path"].lstrip("/"),
             **{
@@ -127,7 +127,3 @@ def load_config(site: Site, name: str) -> tuple[QueueConfig | None, str]:
     except ConfigError as error:
         return None, str(error)
     return config, ""
-
-
-def _charts(site: Site, name: str, span: str) -> Mapping[str, Markup]:
-    return []

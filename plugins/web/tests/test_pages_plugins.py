@@ -1,0 +1,143 @@
+"""What plugins add to the site, with the plugin of examples/plugins; and plugins that fail."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Seen, Web
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "plugins" / "runbook.py"
+#: Fails, or gives nonsense, wherever it is asked.
+CLUMSY = '''
+from rqcore.hookspecs import hookimpl
+from rqcore_web.hookspecs import NavItem, Panel
+
+
+@hookimpl
+def rq_web_overview_panels():
+    raise ValueError("the <b>sky</b> fell")
+
+
+@hookimpl
+def rq_web_queue_panels(queue):
+    return (Panel(f"Part {n}", 1 // n) for n in (1, 0))
+
+
+@hookimpl
+def rq_web_message_panels(message):
+    return ["no panel at all"]
+
+
+@hookimpl
+def rq_web_nav_items():
+    return [NavItem("Clumsy", "-/clumsy/fails"), "no item"]
+
+
+@hookimpl
+def rq_web_routes():
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def fails(request):
+        raise RuntimeError("this page fails")
+
+    async def works(request):
+        return PlainTextResponse(request.method)
+
+    return [Route("/fails", fails), Route("/works", works, methods=["GET", "POST"]), "no route"]
+'''
+
+
+@pytest.fixture(scope="module")
+def site(shared: Web) -> Iterator[Web]:
+    shared.rq.queue("fails", shared.FAILS)
+    shared.rq.queue("other", shared.HELLO)
+    shutil.copy(EXAMPLE, shared.rq.directory / "plugins")
+    shared.rq.plugin("clumsy", CLUMSY)
+    (shared.rq.directory / "runbook").mkdir()
+    (shared.rq.directory / "runbook" / "fails.txt").write_text("If it <fails>, call Ann.")
+    yield shared.start()
+
+
+def test_an_item_of_the_menu_leads_to_a_page(site: Web, seen: Seen) -> None:
+    seen.page.goto(site.url)
+    seen.page.get_by_role("navigation", name="Pages").get_by_role("link", name="Runbook").click()
+    seen.page.wait_for_url("**/-/runbook/")
+    assert "If it <fails>, call Ann." in seen.page.locator("main").inner_text()
+    assert seen.page.locator("nav a[aria-current=page]").inner_text() == "Runbook"
+
+
+def test_panels_stand_on_their_pages(site: Web, seen: Seen) -> None:
+    msg_id = site.rq.send("fails")
+    site.rq.until("fails", msg_id, "err")
+    seen.page.goto(site.url)
+    assert "1 of 2 queues have a text" in seen.page.locator("main").inner_text()
+    for path in ("q/fails", f"q/fails/{msg_id}"):
+        seen.page.goto(site.url + path)
+        panel = seen.page.locator("section", has=seen.page.get_by_role("heading", name="Runbook"))
+        assert "If it <fails>, call Ann." in panel.inner_text()
+    seen.page.goto(f"{site.url}q/other")
+    assert not seen.page.get_by_role("heading", name="Runbook").count()
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("", "ValueError: the <b>sky</b> fell"),
+        ("q/other", "ZeroDivisionError"),
+        ("q/fails/{msg_id}", "gave a str, not a Panel"),
+    ],
+)
+def test_a_panel_that_fails_says_so_on_a_page_that_is_whole(
+    site: Web, seen: Seen, path: str, told: str
+) -> None:
+    msg_id = site.rq.send("fails")
+    answer = seen.page.goto(site.url + path.format(msg_id=msg_id))
+    assert answer is not None
+    assert answer.status == 200
+    panel = seen.page.locator(".card.wrong", has_text="clumsy")
+    assert told in panel.inner_text()
+    assert seen.page.locator("footer").is_visible()
+
+
+def test_what_was_given_before_it_failed_is_shown(site: Web, seen: Seen) -> None:
+    seen.page.goto(f"{site.url}q/other")
+    part = seen.page.locator("section", has=seen.page.get_by_role("heading", name="Part 1"))
+    assert "1" in part.inner_text()
+
+
+def test_a_page_of_a_plugin_that_fails_is_a_failure_like_others(site: Web) -> None:
+    answer = site.curl("-/clumsy/fails", "-H", "Accept: text/html")
+    assert answer.status == 500
+    assert "this failed" in answer.text
+    assert "RuntimeError" not in answer.text
+    assert "RuntimeError: this page fails" in site.rq.log_text()
+
+
+def test_pages_of_plugins_are_found_below_their_names_alone(site: Web) -> None:
+    assert site.curl("-/clumsy/works").text == "GET"
+    assert site.curl("-/clumsy/works", "-X", "POST").text == "POST"
+    assert site.curl("-/clumsy/nothing").status == 404
+    assert "some of its pages are missing" in site.rq.log_text()
+
+
+def test_the_page_of_plugins_says_how_each_fares(site: Web, seen: Seen) -> None:
+    for _ in range(5):
+        site.curl("")
+    seen.page.goto(f"{site.url}plugins")
+    clumsy = seen.page.locator("section", has=seen.page.get_by_role("heading", name="clumsy"))
+    assert "quarantined" in clumsy.inner_text()
+    assert "failed 5 times running in rq_web_overview_panels" in clumsy.inner_text()
+    row = clumsy.locator("tr", has_text="rq_web_overview_panels")
+    calls, errors = (row.locator("td").nth(n).inner_text() for n in (1, 2))
+    assert int(calls) == int(errors) >= 5
+    web = seen.page.locator("section", has=seen.page.get_by_role("heading", name=re.compile("^web")))
+    assert "rq_message_finishing" in web.inner_text()
+    assert "ok" in web.inner_text()
