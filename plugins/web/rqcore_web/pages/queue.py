@@ -16,13 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
 from rqcore.config import ConfigError, QueueConfig
 from rqcore.errors import RefusedError, UnreachableError
-from rqcore_web import filters, panels, schedules
+from rqcore_web import charts, filters, panels, schedules
 from rqcore_web.access import need
 from rqcore_web.contract import names
 from rqcore_web.pages.render import page, with_query
@@ -40,7 +39,6 @@ ACTIONS = {
     "err": ("retry", "clone", "delete"),
     "": ("retry", "clone", "run", "kill", "delete"),
 }
-SPANS = ("hour", "day", "week", "month")
 
 
 @dataclass(slots=True)
@@ -67,7 +65,7 @@ async def queue(request: Request) -> Response:
     if not shown["alive"]:
         shown["counts"] = await asyncio.to_thread(_on_disk, site, name)
     config, config_problem = load_config(site, name)
-    span = query.get("span", "") if query.get("span", "") in SPANS else "day"
+    span = query.get("span", "") if query.get("span", "") in charts.SPANS else "day"
     return page(
         request,
         "queue.html",
@@ -81,7 +79,7 @@ async def queue(request: Request) -> Response:
         config_problem=config_problem,
         schedule=schedules.describe(config) if config else [],
         span=span,
-        spans=SPANS,
+        spans=charts.SPANS,
         charts=charts.figures(site.history, name, span),
         link=lambda **changed: with_query(
             request.scope["path"].lstrip("/"),
