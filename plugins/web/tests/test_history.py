@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -408,18 +409,27 @@ def service_counts(web: Web) -> Tally:
     return total(later.series("test", HOUR, 60))
 
 
+def send_until_counted(web: Web) -> int:
+    """Send messages until the site, which has just begun to follow the queue, counts; returns how many."""
+    for sent in itertools.count(1):
+        web.rq.until("test", web.rq.send("test"), "done")
+        if re.search(r"Messages that ended: [1-9]", web.curl("q/test").text):
+            return sent
+    raise AssertionError
+
+
 def test_what_a_real_queue_does_is_there_after_the_end(web: Web) -> None:
     web.rq.queue("test", web.HELLO)
-    web.rq.queue("fails", web.FAILS)
     web.start()
     began = time()
+    sent = send_until_counted(web)
     for _ in range(5):
         web.rq.until("test", web.rq.send("test"), "done")
-    web.rq.until("fails", web.rq.send("fails"), "err")
     web.rq.stop()
     tally = service_counts(web)
-    assert (tally.created, tally.started, tally.done, tally.err, tally.resent) == (5, 5, 5, 0, 0)
-    assert tally.run.count == tally.wait.count == 5
+    for count in (tally.created, tally.started, tally.done, tally.run.count, tally.wait.count):
+        assert 5 <= count <= 5 + sent
+    assert (tally.err, tally.resent) == (0, 0)
     assert 0 < tally.run.longest < time() - began
     assert 0 <= tally.wait.longest < time() - began
 
