@@ -410,7 +410,7 @@ def service_counts(web: Web) -> Tally:
 
 
 def send_until_counted(web: Web) -> int:
-    """Send messages until the site, which has just begun to follow the queue, counts; returns how many."""
+    """Send messages until the site, which has just begun to follow, counts; returns how many."""
     for sent in itertools.count(1):
         web.rq.until("test", web.rq.send("test"), "done")
         if re.search(r"Messages that ended: [1-9]", web.curl("q/test").text):
