@@ -8,7 +8,7 @@
 // `bytes` gives what it has: lastNewline(from, to) and firstNewline(from, to), -1 for none, and at(offset).
 // The functions look at no more than REACH bytes to each side of where they are asked about.
 
-export const PIECE = 16384;
+export const PIECE = 8192;
 export const REACH = 2 * PIECE + 8;
 const LONGEST_TAIL = 3;
 

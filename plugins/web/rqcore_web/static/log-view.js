@@ -16,8 +16,10 @@ import { REACH, rowEnd, rowStart } from "./log-rows.js";
 const MAX_HEIGHT = 6_000_000;
 // Room that is kept to scroll into on the side where there is more of the log.
 const ROOM = 4000;
-// In heights of the window: rows are added when fewer than NEAR are left, and taken away beyond FAR.
-const NEAR = 1.5, FAR = 4;
+// In heights of the window: rows are added when fewer than NEAR are left, and taken away beyond NEAR + FAR.
+// Where lines are very long, so much text is too slow to lay out: then only as far as LIGHT bytes go.
+const NEAR = 1.5, NEAR_AT_LEAST = 0.3, FAR = 2.5;
+const LIGHT = 98304;
 // Whoever scrolls past the rows by NEXT gets the next ones, by NEARBY those that must be about there; beyond
 // that it is the scrollbar that was moved, to the same share of the bytes.
 const NEXT = 2, NEARBY = 8;
@@ -258,7 +260,7 @@ export class View {
     while (turn === this.#turn && this.#rows.length) {
       const last = this.#rows.at(-1);
       const first = this.#rows[0];
-      const near = NEAR * this.#window;
+      const near = this.#near();
       const above = this.#scroller.scrollTop - this.#top;
       const below = this.#rowsHeight() - above - this.#window;
       // The reader went elsewhere; the event that tells so is on its way.
@@ -280,8 +282,8 @@ export class View {
       } else {
         break;
       }
-      this.#trim(downwards);
       this.#settle();
+      if (this.#trim(downwards)) this.#settle();
     }
     this.#tell("logmoved");
   }
@@ -295,18 +297,16 @@ export class View {
   }
 
   #trim(downwards) {
-    const far = FAR * this.#window;
+    const far = this.#near() + FAR * this.#window;
     const { top, bottom } = this.#scroller.getBoundingClientRect();
     const before = this.#rowsHeight();
-    if (downwards) {
-      const kept = this.#rows.findIndex((row) => this.#within(row, top - far, Infinity));
-      const gone = this.#rows.splice(0, kept < 0 ? this.#rows.length - 1 : kept);
-      for (const row of gone) row.element.remove();
-      if (gone.length) this.#top += before - this.#rowsHeight();
-    } else {
-      const kept = this.#rows.findLastIndex((row) => this.#within(row, -Infinity, bottom + far));
-      for (const row of this.#rows.splice(Math.max(1, kept + 1))) row.element.remove();
-    }
+    const kept = downwards ? this.#rows.findIndex((row) => this.#within(row, top - far, Infinity))
+      : this.#rows.findLastIndex((row) => this.#within(row, -Infinity, bottom + far));
+    if (kept < 0) return false;
+    const gone = downwards ? this.#rows.splice(0, kept) : this.#rows.splice(kept + 1);
+    for (const row of gone) row.element.remove();
+    if (downwards) this.#top += before - this.#rowsHeight();
+    return gone.length > 0;
   }
 
   #within(row, low, high) {
@@ -315,6 +315,11 @@ export class View {
   }
 
   // Places
+
+  #near() {
+    const far = Math.min(NEAR * this.#window, LIGHT * this.#measuredScale());
+    return Math.max(NEAR_AT_LEAST * this.#window, far);
+  }
 
   #rowsHeight() {
     return this.#rowsElement.getBoundingClientRect().height;
