@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "plugins" / "runbook.py"
 #: Fails, or gives nonsense, wherever it is asked.
-CLUMSY = '''
+CLUMSY = """
 from rqcore.hookspecs import hookimpl
 from rqcore_web.hookspecs import NavItem, Panel
 
@@ -52,7 +52,7 @@ def rq_web_routes():
         return PlainTextResponse(request.method)
 
     return [Route("/fails", fails), Route("/works", works, methods=["GET", "POST"]), "no route"]
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,8 @@ def test_the_page_of_plugins_says_how_each_fares(site: Web, seen: Seen) -> None:
     row = clumsy.locator("tr", has_text="rq_web_overview_panels")
     calls, errors = (row.locator("td").nth(n).inner_text() for n in (1, 2))
     assert int(calls) == int(errors) >= 5
-    web = seen.page.locator("section", has=seen.page.get_by_role("heading", name=re.compile("^web")))
+    web = seen.page.locator(
+        "section", has=seen.page.get_by_role("heading", name=re.compile("^web"))
+    )
     assert "rq_message_finishing" in web.inner_text()
     assert "ok" in web.inner_text()
