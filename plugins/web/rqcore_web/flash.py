@@ -87,7 +87,7 @@ def local_path(given: object, default: str) -> str:
 
 def _sign(site: Site, text: str, *, ok: bool) -> str:
     short = text.encode("utf-8", "replace")[:_MAX_BYTES].decode("utf-8", "ignore")
-    said = [round(time.time(), 3), secrets.token_urlsafe(9), ok, short]
+    said = [int(time.time()), secrets.token_urlsafe(9), ok, short]
     raw = json.dumps(said, ensure_ascii=False).encode()
     body = _base64(raw)
     return f"{body}.{_signature(site, body)}"
