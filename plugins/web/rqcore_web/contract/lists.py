@@ -21,8 +21,10 @@ from rqcore_web.contract.names import shown
 from rqcore_web.forms import BodyError
 from rqcore_web.spool import STATES
 
-#: So many messages of each state are in a queue's JSON; where the rest is, stands beside them.
+#: So many messages of each state are in a queue's JSON; where the rest is, stands beside them.  What
+#: shows more than its id has to be read from the disk, message by message.
 _SHOWN = 1000
+_SHOWN_READ = 500
 #: One answer of a queue has so many.
 _PAGE = 1000
 #: And one of ours.
@@ -83,7 +85,7 @@ async def state(request: Request) -> Response:
         return as_json({"status": queue["status"]})
     limit = _limit(request, _SHOWN)
     lists = await asyncio.gather(
-        *(_messages(request, name, state, min(limit, _SHOWN)) for state in STATES)
+        *(_messages(request, name, state, min(limit, _bound(state))) for state in STATES)
     )
     messages = dict(zip(STATES, lists, strict=True))
     more = {
@@ -96,6 +98,10 @@ async def state(request: Request) -> Response:
         "status": queue["status"], "uptime": queue["uptime"], **sizes, "messages": messages,
     }  # fmt: skip
     return as_json({**answer, "more": more} if more else answer)
+
+
+def _bound(state: str) -> int:
+    return _SHOWN if state in _IDS_ALONE else _SHOWN_READ
 
 
 async def ids(request: Request) -> Response:
