@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -71,7 +70,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(shared: Web) -> Iterator[World]:
+def world(shared: Web) -> World:
     rq = shared.rq
     for name in ("hello", "empty", LONG, "paused", "down"):
         rq.queue(name, shared.HELLO)
@@ -103,7 +102,7 @@ def world(shared: Web) -> Iterator[World]:
     ):  # fmt: skip
         rq.until(queue, ids[name], state)
     rq.until("waits", ids["run"], "run", matching=lambda m: "waiting" in m["status"])
-    yield World(shared, ids)
+    return World(shared, ids)
 
 
 def prepared(web: Web) -> str:

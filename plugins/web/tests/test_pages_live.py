@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +23,11 @@ echo "done all of it" >&3
 
 
 @pytest.fixture(scope="module")
-def site(shared: Web) -> Iterator[Web]:
+def site(shared: Web) -> Web:
     shared.rq.queue("hello", shared.HELLO)
     shared.rq.queue("fails", shared.FAILS)
     shared.rq.queue("steps", STEPS)
-    yield shared.start()
+    return shared.start()
 
 
 @pytest.fixture

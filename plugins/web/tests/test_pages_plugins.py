@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,14 +55,14 @@ def rq_web_routes():
 
 
 @pytest.fixture(scope="module")
-def site(shared: Web) -> Iterator[Web]:
+def site(shared: Web) -> Web:
     shared.rq.queue("fails", shared.FAILS)
     shared.rq.queue("other", shared.HELLO)
     shutil.copy(EXAMPLE, shared.rq.directory / "plugins")
     shared.rq.plugin("clumsy", CLUMSY)
     (shared.rq.directory / "runbook").mkdir()
     (shared.rq.directory / "runbook" / "fails.txt").write_text("If it <fails>, call Ann.")
-    yield shared.start()
+    return shared.start()
 
 
 def test_an_item_of_the_menu_leads_to_a_page(site: Web, seen: Seen) -> None:

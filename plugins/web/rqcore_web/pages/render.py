@@ -78,7 +78,8 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
             url=site.url,
             asset=lambda name: assets.url(request, name),
             here=here(request),
-            flash=flash.take(request),
+            # What is said once is said to whoever looks, not to a page that looks by itself.
+        flash=None if "rq-live" in request.headers else flash.take(request),
             nav=panels.nav_items(site),
             last_event=getattr(request.state, "last_event", ""),
             now=time(),

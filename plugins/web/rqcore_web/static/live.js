@@ -134,7 +134,7 @@ async function refresh() {
   fetching = true;
   const began = performance.now();
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    const answer = await fetch(location.href, { headers: { Accept: "text/html", "RQ-Live": "1" }, cache: "no-store" });
     const type = answer.headers.get("content-type") ?? "";
     if (type.startsWith("text/html")) replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
   } catch {
