@@ -4,6 +4,8 @@ Every request that reaches a route carries a `Who` (`rqcore_web.security.guard` 
 says what it needs, before it does anything, with `need`.  Scopes grow: ``read`` looks, ``enqueue`` also
 sends messages, ``operate`` also changes what becomes of them and the state of queues, ``admin`` also
 makes, configures and deletes queues.
+
+Who is limited to some queues sees no other: for him they do not exist.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from rqcore.errors import RefusedError
+from rqcore.errors import NotFoundError, RefusedError
 from rqcore_web.options import SCOPES
 
 
@@ -46,8 +48,14 @@ def who(request: HTTPConnection) -> Who:
 
 
 def need(request: HTTPConnection, scope: str, queue: str = "") -> Who:
-    """Who asks, if he may do what needs this scope.  Raises `ForbiddenError`."""
+    """Who asks, if he may do what needs this scope.
+
+    Raises `ForbiddenError`; for a queue that he may not know of, `NotFoundError`, in the very words
+    for one that is not there.
+    """
     asker = who(request)
+    if queue and not asker.sees(queue):
+        raise NotFoundError(f"no such queue: {queue}")
     if not asker.may(scope, queue):
         where = f" on queue {queue}" if queue else ""
         raise ForbiddenError(f"{asker.name} may not do this: it needs the scope {scope}{where}")

@@ -366,4 +366,4 @@ def test_nothing_is_done_for_who_may_not(operation: Operation) -> None:
         assert asked(operation, Who("somebody", scope)) == 403
     if "{queue}" in operation.path:
         elsewhere = Who("somebody", "admin", frozenset({"y"}))
-        assert asked(operation, elsewhere) == 403
+        assert asked(operation, elsewhere) == 404
