@@ -189,3 +189,17 @@ def test_under_a_root_the_document_names_it(web: Web) -> None:
     assert found["servers"] == [{"url": "/rq"}]
     missing = web.curl("api/v1/queues/none").json()
     assert missing["status"] == 404
+
+
+@BY_ID
+def test_what_other_rooms_answer_is_where_the_document_says(operation: Operation) -> None:
+    """Rows without a handler are routes of `rqcore_web.logs`."""
+    from rqcore_web import logs
+    from starlette.routing import Match
+
+    if operation.handler is None:
+        site: Any = None
+        path = re.sub(r"\{\w+\}", "x", operation.path)
+        scope = {"type": "http", "method": operation.method, "path": path}
+        matches = [route.matches(scope)[0] for route in logs.routes(site)]
+        assert Match.FULL in matches

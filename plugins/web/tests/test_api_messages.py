@@ -172,6 +172,7 @@ def test_a_body_that_is_too_long(site: Web) -> None:
         ("PUT", MESSAGES, 405, "GET, HEAD, POST"),
         ("TRACE", "api/v1", 405, "GET, HEAD"),
         ("GET", "api/v1/messages:batch", 405, "POST"),
+        ("POST", "api/v1/queues/test/messages/1/logs", 405, "GET, HEAD"),
         ("GET", "api/v1/nothing", 404, None),
         ("GET", "api", 404, None),
         ("GET", "api/v2/queues", 404, None),

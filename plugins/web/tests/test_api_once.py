@@ -86,8 +86,8 @@ def test_the_same_again_is_the_same(site: Web, body: dict[str, Any]) -> None:
     first = post(site, path, body, key)
     assert "idempotent-replayed" not in first.headers
     before = number(site, "paused")
-    for spelled in (key, f'"{key}"'.replace("'", "'")):
-        again = post(site, path, body, spelled)
+    for _ in range(2):
+        again = post(site, path, body, key)
         assert (again.status, again.body) == (first.status, first.body)
         assert again.headers["location"] == first.headers["location"]
         assert again.headers["idempotent-replayed"] == "true"
@@ -101,7 +101,7 @@ def test_a_key_is_for_one_thing(site: Web) -> None:
     assert post(site, "api/v1/messages", {"dest": "test"}, "one").status == 201
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "täg", '""'])
+@pytest.mark.parametrize("key", ["", "x" * 256, "täg"])
 def test_keys_that_are_none(site: Web, key: str) -> None:
     sent = f"Idempotency-Key;{key}" if not key else f"Idempotency-Key: {key}"
     answer = site.curl(

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from rqcore_web.api.schemas import Schema
 
 _IN_PATH = re.compile(r"\{(\w+)\}")
+_FILE = r"^[^./~?\[\]%|$&<>\x00-\x1f\x7f][^/~?\[\]%|$&<>\x00-\x1f\x7f]{0,254}$"
 _PATH_PARAMETERS = {
-    "queue": schemas.text("name of a queue", minLength=1),
-    "msg_id": schemas.text("id of a message, or its full id with `/` as `%2F`", minLength=1),
-    "name": schemas.text("name of a file", minLength=1),
-    "file": schemas.text("name of a file", minLength=1),
-    "job": schemas.text("id of a job", minLength=1),
+    "queue": schemas.text("name of a queue", pattern="^[A-Za-z0-9_-]{1,128}$"),
+    "msg_id": schemas.text("id of a message", pattern=schemas.ID_PATTERN),
+    "name": schemas.text("name of a file", pattern=_FILE),
+    "file": schemas.text("name of a file", pattern=_FILE),
+    "job": schemas.text("id of a job", pattern="^[0-9a-f]+-[0-9]+$"),
 }
 #: What holds for all of it.
 RULES = (
@@ -104,6 +105,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     found: dict[str, Any] = {"name": parameter.name, "in": parameter.where, "schema": schema}
     if description:
         found["description"] = description
+    if parameter.required:
+        found["required"] = True
     if schema["type"] == "array":
         found |= {"style": "form", "explode": False}
     return found

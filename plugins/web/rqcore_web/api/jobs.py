@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore_web import bulk, filters
-from rqcore_web.api import operations, schemas
-from rqcore_web.api.operations import IDEMPOTENCY_KEY, Body, Operation, one
+from rqcore_web.api import operations, schemas, waiting
+from rqcore_web.api.operations import IDEMPOTENCY_KEY, IF_NONE_MATCH, Answer, Body, Operation, one
 from rqcore_web.api.problems import invalid
 
 if TYPE_CHECKING:
@@ -43,9 +43,16 @@ async def list_jobs(call: Call) -> Response:
 
 
 async def show(call: Call) -> Response:
-    """A job, with what came of the latest messages."""
+    """A job, with what came of the latest messages; at once or when it is over."""
     job = _job(call)
-    return call.answer({**_view(call, job), "outcomes": list(job.outcomes)})
+
+    async def look() -> dict[str, Any]:
+        return {**_view(call, job), "outcomes": list(job.outcomes)}
+
+    return await waiting.answer(
+        call, look, lambda event: event.type == "job" and event.data["id"] == job.id,
+        lambda found: found["ended_at"] is not None,
+    )  # fmt: skip
 
 
 async def cancel(call: Call) -> Response:
@@ -86,8 +93,12 @@ OPERATIONS = (
         {200: one("JobList", "those under way, and the latest that ended")}, list_jobs,
     ),
     Operation(
-        "showJob", "GET", _JOB, "bulk", "Show a job", "read", {200: one("Job", "the job")}, show,
-        problems=(404,),
+        "showJob", "GET", _JOB, "bulk", "Show a job", "read",
+        {200: one("Job", "the job, with what came of the latest messages",
+                  ETag="what If-None-Match takes",
+                  Preference_Applied="how long was waited at most"),
+         304: Answer("it is as you know it")},
+        show, parameters=(waiting.prefer("the job is over"), IF_NONE_MATCH), problems=(404,),
     ),
     Operation(
         "cancelJob", "DELETE", _JOB, "bulk", "Cancel a job", "operate",

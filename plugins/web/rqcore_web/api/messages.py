@@ -10,10 +10,9 @@ from urllib.parse import urlencode
 from starlette.responses import Response, StreamingResponse
 
 from rqcore.errors import RefusedError
-from rqcore.message import is_msg_id
 from rqcore_web import filters, runs
-from rqcore_web.api import operations, schemas, views
-from rqcore_web.api.call import MAX_WAIT, encode
+from rqcore_web.api import operations, schemas, views, waiting
+from rqcore_web.api.call import encode
 from rqcore_web.api.operations import (
     CURSOR,
     IF_NONE_MATCH,
@@ -22,7 +21,6 @@ from rqcore_web.api.operations import (
     LIMIT,
     Answer,
     Operation,
-    header,
     one,
     query,
 )
@@ -45,8 +43,6 @@ async def list_messages(call: Call) -> Response:
     except RefusedError as error:
         raise invalid([("filter", str(error))]) from None
     state, cursor = call.query.get("state", ""), call.query.get("cursor", "")
-    if cursor and not is_msg_id(cursor):
-        raise invalid([("cursor", "must be what a former page gave as next: a message id")])
     call.site.spool.queue(call.queue)
     if JSONL in call.request.headers.get("accept", "") and call.request.method == "GET":
         every = _lines(call, state, wanted, cursor)
@@ -84,12 +80,16 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 async def show(call: Call) -> Response:
     """A message, at once or when it has come to an end."""
-    if not call.wait:
-        return call.cached(await _shown(call))
     until = tuple(call.query.get("until") or _FINAL)
-    response = call.cached(await _awaited(call, until, call.wait))
-    response.headers["Preference-Applied"] = f"wait={call.wait}"
-    return response
+
+    def concerns(event: Event) -> bool:
+        if event.type == "state":
+            return event.queue == call.queue and event.data["msg_id"] == call.msg_id
+        return event.type in ("reset", "queue") and event.queue in ("", call.queue)
+
+    return await waiting.answer(
+        call, lambda: _shown(call), concerns, lambda found: found["state"] in until
+    )
 
 
 async def _shown(call: Call) -> dict[str, Any]:
@@ -97,34 +97,6 @@ async def _shown(call: Call) -> dict[str, Any]:
     found = await call.site.spool.ask(call.queue, "get_message", args)
     past = await asyncio.to_thread(runs.read_runs, found["path"])
     return views.message(call.site, call.queue, found, past)
-
-
-async def _awaited(call: Call, until: tuple[str, ...], seconds: float) -> dict[str, Any]:
-    """The message when it is in one of these states, or as it is when the time is up.
-
-    Whatever the hub hears that may concern it is reason to look again; nothing else is.
-    """
-
-    def concerns(event: Event) -> bool:
-        if event.type == "state":
-            return event.queue == call.queue and event.data["msg_id"] == call.msg_id
-        return event.type in ("reset", "queue") and event.queue in ("", call.queue)
-
-    # It listens from here on: nothing that happens between two looks is missed.
-    events = call.site.hub.listen(concerns)
-    deadline = asyncio.get_running_loop().time() + seconds
-    try:
-        while True:
-            found = await _shown(call)
-            if found["state"] in until:
-                return found
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await anext(events)
-            except (TimeoutError, StopAsyncIteration):  # the time is up, or the service stops
-                return found
-    finally:
-        await events.aclose()
 
 
 async def delete(call: Call) -> Response:
@@ -167,11 +139,7 @@ _UNTIL = query(
     schemas.items(schemas.one_of(STATES), "with `Prefer: wait=N`: the states that are waited for, "
                   "`done,err,relayed` unless told", maxItems=6, minItems=1),
 )  # fmt: skip
-_PREFER = header(
-    "Prefer",
-    f"`wait=N`: answer when the message has come to an end (or is in a state of `until`), or after N "
-    f"seconds, {MAX_WAIT} at most; look at `state`",
-)
+_PREFER = waiting.prefer("the message has come to an end (or is in a state of `until`)")
 
 OPERATIONS = (
     Operation(

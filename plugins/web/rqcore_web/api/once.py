@@ -33,13 +33,13 @@ from starlette.responses import Response
 
 from rqcore_web import access
 from rqcore_web.api.keys import Entry, Keys
+from rqcore_web.api.operations import KEY_PATTERN
 from rqcore_web.api.problems import ProblemError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 HEADER = "idempotency-key"
-_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _KEPT_HEADERS = ("location", "etag", "content-type")
 
 
@@ -120,11 +120,9 @@ def begin(keys: Keys, request: Request, body: bytes) -> Once | Response | None:
 
 
 def _spelled(given: list[str]) -> str:
-    """The key: as it stands, or a string of structured headers (RFC 8941), ``"..."``."""
+    """The key, letter by letter: quotes around it are part of it."""
     key = given[0].strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = re.sub(r"\\([\"\\])", r"\1", key[1:-1])
-    if len(given) > 1 or _KEY.fullmatch(key) is None:
+    if len(given) > 1 or re.fullmatch(KEY_PATTERN, key) is None:
         raise ProblemError(
             "key-invalid", "give one key, of 1 to 255 plain letters, digits and signs"
         )

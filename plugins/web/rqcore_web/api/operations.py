@@ -36,6 +36,7 @@ class Parameter:
     name: str
     schema: Schema
     where: Literal["query", "header"] = "query"
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +111,24 @@ def query(name: str, schema: Schema) -> Parameter:
     return Parameter(name, schema)
 
 
-def header(name: str, description: str, **more: Any) -> Parameter:
+def header(
+    name: str, description: str, *, required: bool = False, **more: Any
+) -> Parameter:  # fmt: skip
     """A header that is heeded."""
-    return Parameter(name, schemas.text(description, **more), "header")
+    return Parameter(name, schemas.text(description, **more), "header", required)
 
 
 LIMIT = query("limit", schemas.whole("at most so many", least=1, maximum=1000, default=50))
-CURSOR = query("cursor", schemas.text("where a former page ended (`next`)"))
+CURSOR = query(
+    "cursor", schemas.text("where a former page ended (`next`)", pattern=schemas.ID_PATTERN)
+)
 LOCATION = "where it is now"
 IF_NONE_MATCH = header("If-None-Match", "answer 304 if it still has this ETag")
+#: What an Idempotency-Key may be.
+KEY_PATTERN = "^[!-~]([ -~]{0,253}[!-~])?$"
 IDEMPOTENCY_KEY = header(
     "Idempotency-Key",
     "1 to 255 characters of your own, new for each thing you want done: sending the same again with the "
     "same key does it once. The first answer is given again for 24 hours (header Idempotent-Replayed).",
+    pattern=KEY_PATTERN,
 )

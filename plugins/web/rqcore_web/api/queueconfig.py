@@ -180,7 +180,12 @@ def _known(data: bytes) -> dict[str, Any]:
 
 _PATH = f"{operations.QUEUE}/config"
 _ETAG = "what If-Match takes"
-_IF_MATCH = header("If-Match", "the ETag of the config that you change; `*` for whatever it is")
+_IF_MATCH = header(
+    "If-Match",
+    "the ETag of the config that you change; `*` for whatever it is",
+    required=True,
+    minLength=1,
+)
 _NOTE = (
     "Checked, written durably (a link to a file elsewhere stays one) and in force when it is answered; "
     "what runs is not disturbed. Keys other than "

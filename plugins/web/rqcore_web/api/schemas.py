@@ -13,6 +13,8 @@ from rqcore_web.filters import FIELDS
 from rqcore_web.spool import STATES
 
 Schema = dict[str, Any]
+#: What a message's id within its queue looks like.
+ID_PATTERN = r"^[0-9]{8}\.[0-9]{4}\.[0-9]{2}\.[0-9]{3}(\.[0-9]{1,25})?$"
 
 
 def ref(name: str) -> Schema:
@@ -231,7 +233,7 @@ SCHEMAS: dict[str, Schema] = {
     "ScheduleList": told({"items": items(ref("ScheduleEntry")),
                           "problems": items(text(), "what is wrong with entries that are skipped")}),
     "Plugins": told({
-        "manager": items(_OPEN), "web": items(_OPEN),
+        "manager": _OPEN, "web": _OPEN,
         "queues": _made("object", "by queue; a queue that does not answer is missing", {}),
     }),
     "Check": told({"ok": flag(), "detail": text()}),
