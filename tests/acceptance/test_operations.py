@@ -26,6 +26,7 @@ from tests.acceptance.helpers import (
     Journal,
     Raw,
     full,
+    logged,
     queue_pid,
     running,
     script_log,
@@ -136,9 +137,12 @@ def test_stop_lets_scripts_finish(rq_instance: RunningInstance, gate: Gate) -> N
     msg_id = waiting(rq, "test", gate)
     queued = rq.send("test")
     queue = rq.client("test")
-    assert queue.call("ping") == ["pong"]
+    assert queue.call("single_que", {"dest": "test"}) == ["ok", full("test", queued)]
     signal_manager(rq, signal.SIGTERM)
-    journal.until("daemon_stopping")
+    # That the manager stops is not yet known to the queue, which would start the next one.
+    logged(rq, "queue test stops; 1 still run")
+    word, reason = queue.call("single_que", {"dest": "test"})
+    assert (word, "the queue is stopping" in reason) == ("fail", True)
     gate.open()
     assert rq.wait() == 0
     assert not rq.processes()
