@@ -52,7 +52,10 @@ class Child:
     pid: int = 0
     link: Connection | None = None
     state: str = "starting"
+    #: Why it does not run; kept while it is tried again.
     problem: str = ""
+    #: Has it told how it is since it was started the last time?
+    told: bool = False
     restarts: int = 0
     pause: float = _FIRST_PAUSE
     began: float = 0.0
@@ -165,7 +168,7 @@ class Manager:
 
     def _launch(self, child: Child) -> None:
         child.timer = None
-        child.state, child.problem, child.began = "starting", "", monotonic()
+        child.state, child.told, child.began = "starting", False, monotonic()
         title = f"rq-que {child.name}" if child.kind == "queue" else f"rq-{child.name}"
         try:
             child.pid, link = fork_child(title, child.main)
@@ -180,7 +183,7 @@ class Manager:
 
     def _on_word(self, child: Child, payload: bytes) -> None:
         word = json.loads(payload)
-        child.problem = str(word.get("problem", ""))
+        child.told, child.problem = True, str(word.get("problem", ""))
         if word.get("ready"):
             child.state = "running"
             self._started(child)
@@ -221,7 +224,8 @@ class Manager:
             child.state = "failed"
             self._started(child)
         else:
-            child.problem = child.problem or how
+            if not child.told or not child.problem:
+                child.problem = how
             self._again_later(child)
 
     def _again_later(self, child: Child) -> None:
