@@ -350,7 +350,15 @@ def test_an_instance_with_a_long_path(tmp_path: Path) -> None:
         rq.until("other", message["status"].rpartition("/")[2], "done")
     finally:
         rq.close()
-    assert not list(Path("/tmp").glob("rq-*/d"))
+    assert not [link for link in Path("/tmp").glob("rq-*/d") if leads_into(link, folder)]
+
+
+def leads_into(link: Path, folder: Path) -> bool:
+    """Others use /tmp in the same way, this very moment too."""
+    try:
+        return Path(os.readlink(link)).is_relative_to(folder)
+    except FileNotFoundError:
+        return False
 
 
 # Making and removing queues
@@ -701,9 +709,7 @@ def test_the_example_plugin(rq_instance: RunningInstance) -> None:
     msg_id = rq.send("test", param1="work")
     rq.until("test", msg_id, "done")
     due = time()
-    later = rq.send("test", param1="later", due=due)
-    assert rq.message("test", later)["state"] == "que"
-    rq.until("test", later, "done")
+    rq.until("test", rq.send("test", param1="later", due=due), "done")
     assert time() >= due + 2
     # A fact is told after the state can be seen; that of the first message is known by now.
     assert f"guard: test/{msg_id} is done: fine" in rq.log_text()

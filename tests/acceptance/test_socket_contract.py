@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -101,7 +102,8 @@ def test_what_is_no_frame_ends_its_connection_only(
     rq: RunningInstance, queue: str | None, sent: bytes
 ) -> None:
     with Raw(rq, queue) as other, Raw(rq, queue) as raw:
-        raw.sock.sendall(sent)
+        with contextlib.suppress(BrokenPipeError):  # the answer may come before all is sent
+            raw.sock.sendall(sent)
         word, reason = raw.answer()
         assert word == "fail"
         assert reason
