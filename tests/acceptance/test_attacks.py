@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rqcore import wire
 from rqcore.client import QueueClient
 from rqcore.errors import RefusedError
 from rqcore.testing import PATIENCE, RunningInstance
@@ -75,6 +77,30 @@ def test_a_script_that_floods_its_pipe_does_not_flood_the_log(rq_instance: Runni
     rq_instance.start()
     rq_instance.until("test", rq_instance.send("test"), "done")
     assert rq_instance.log_text().count("on its pipe") == 20
+
+
+def test_whoever_asks_and_never_reads_is_not_listened_to(rq_instance: RunningInstance) -> None:
+    """His answers do not pile up in the queue's memory; when he reads, he gets them all."""
+    rq_instance.queue("test", DONE)
+    rq_instance.start()
+    frame, far_more = wire.encode(b"ping"), 8 << 20
+    many = frame * 4096
+    with Raw(rq_instance, "test") as raw, rq_instance.client("test") as other:
+        raw.sock.setblocking(False)
+        sent, full = 0, False
+        while not full and sent < far_more:
+            try:
+                sent += raw.sock.send(many[sent % len(frame) :])
+            except BlockingIOError:
+                for _ in range(3):  # it takes its turns, and would have read
+                    assert other.call("ping") == ["pong"]
+                full = not select.select([], [raw.sock], [], 0)[1]
+        assert sent < far_more
+        raw.sock.settimeout(PATIENCE)
+        whole, begun = divmod(sent, len(frame))
+        assert all(raw.answer() == ["pong"] for _ in range(whole))
+        raw.sock.sendall(frame[begun:] if begun else frame)
+        assert raw.answer() == ["pong"]
 
 
 # Things that are not what they should be
