@@ -3,7 +3,7 @@
 A follower is a connection that asked ``subscribe``, for one message (``msg_id``) or for all of the
 queue, with the log's growth (``log``) or without.  It is sent one JSON object per event:
 
-    {"event": "state",  "msg_id", "old", "new", "step", "status"}   once it is durable
+    {"event": "state",  "msg_id", "old", "new", "step", "status"}   once the disk has it, or refused it
     {"event": "status", "msg_id", "status"}                         ten a second at most
     {"event": "log",    "msg_id", "size"}                           bytes in job/stdio.log now
 
@@ -86,7 +86,7 @@ class Followers:
         self._send(message.msg_id, {"event": "status", "msg_id": message.msg_id, "status": text})
 
     def on_moved(self, message: Message, old: State | None, new: State | None, step: Step) -> None:
-        """A message changed its state, durably."""
+        """A message changed its state."""
         log = self._logs.pop(message.msg_id, None) if new is not State.RUN else None
         if log is not None:
             log.close()

@@ -298,6 +298,27 @@ def test_no_message_is_forgotten_while_the_disk_takes_nothing(breakable: Running
     rq.stop()
 
 
+def test_whoever_follows_a_message_is_told_though_the_disk_takes_nothing(
+    breakable: RunningInstance,
+) -> None:
+    rq = breakable
+    go = go_file(rq.directory.parent)
+    rq.queue("test", WAITS)
+    rq.start()
+    msg_id = rq.send("test", param1=str(go))
+    rq.until("test", msg_id, "run", matching=lambda m: m["status"] == "run - waiting")
+    with rq.client("test") as follower:
+        events = follower.subscribe({}, timeout=PATIENCE)
+        (rq.directory / "broken").touch()
+        refused(rq, "create_message", {"dest": "test"})  # taken back: nobody hears of it
+        let_go(go)
+        moved = next(event for event in events if event["event"] == "state")
+    assert (moved["msg_id"], moved["new"], moved["status"]) == (msg_id, "done", "went on")
+    assert rq.message("test", msg_id)["status"] == "done - went on"
+    (rq.directory / "broken").unlink()
+    rq.stop()
+
+
 def test_a_queue_stops_though_the_disk_takes_nothing(breakable: RunningInstance) -> None:
     rq = breakable
     rq.queue("test", "#!/bin/sh\n")
