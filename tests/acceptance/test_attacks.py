@@ -19,7 +19,7 @@ from rqcore import wire
 from rqcore.client import QueueClient
 from rqcore.errors import RefusedError
 from rqcore.testing import PATIENCE, RunningInstance
-from tests.acceptance.helpers import DONE, Raw, growth, queue_pid, running
+from tests.acceptance.helpers import DONE, Journal, Raw, growth, queue_pid, running
 
 pytestmark = pytest.mark.process
 
@@ -184,6 +184,31 @@ rm stdio.log; {spoil} stdio.log; echo "resend 0-spoiled" >&3
             assert grown()
     rq_instance.until("test", rq_instance.send("test"), "done")
     assert rq_instance.message("test", bad)["state"] == "que"
+
+
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo", "ln -s /nowhere"])
+def test_a_script_may_put_anything_in_the_place_of_our_files(
+    rq_instance: RunningInstance, make: str
+) -> None:
+    rq_instance.queue("test", f"""#!/bin/sh
+cd ..
+[ "$RQ_COUNT" = 0 ] || {{ echo "done fine" >&3; exit; }}
+for name in msg status pid .msg.tmp .status.tmp; do rm -f $name; {make} $name; done
+[ ! -d status ] || touch status/kept
+echo "run on" >&3
+echo "resend 0-again" >&3
+""")  # fmt: skip
+    journal = Journal(rq_instance)
+    rq_instance.start()
+    msg_id = rq_instance.send("test", param1="one")
+    journal.until("message_done")
+    message = rq_instance.message("test", msg_id)
+    assert (message["status"], message["param1"], message["count"]) == ("done - fine", "one", 1)
+    folder = Path(message["path"])
+    assert json.loads((folder / "msg").read_text())["count"] == 1
+    if make == "mkdir":
+        assert sorted(folder.glob("status*/kept")) == [folder / "status.1/kept"]
+        assert (folder / "pid.1").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,11 @@ def test_children_of_a_script_that_is_dead_itself_are_ended_too(rq: RunningInsta
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"garbage\n", b"-1\n\n", b"99999999999999999999\nx\n"]
+    "content",
+    [None, b"", b"garbage\n", b"-1\n\n", b"99999999999999999999\nx\n", os.mkdir, os.mkfifo],
 )
 def test_a_script_without_a_usable_pid_file_is_found_by_its_environment(
-    rq: RunningInstance, content: bytes | None
+    rq: RunningInstance, content: bytes | Callable[[Path], None] | None
 ) -> None:
     if rq.environ.get("RQ_PORTABLE"):
         return  # nothing tells of it there
@@ -128,8 +129,10 @@ def test_a_script_without_a_usable_pid_file_is_found_by_its_environment(
     pid_file = rq.directory / "queue" / "test" / "run" / msg_id / "pid"
     assert pid_file.read_text().split()[0] == str(script)
     pid_file.unlink()
-    if content is not None:
+    if isinstance(content, bytes):
         pid_file.write_bytes(content)
+    elif content is not None:
+        content(pid_file)
     rq.kill(queue)
     finished(rq, msg_id)
 
