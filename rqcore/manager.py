@@ -149,7 +149,10 @@ class Manager:
             return
         if former is not None or self.stopping:
             if then is not None:
-                then()
+                if former is not None and former.state == "starting":
+                    former.on_started.append(then)
+                else:
+                    then()
             return
         child = Child(name, "queue", lambda link: queue_main(
             link, self.instance, self.settings, name, self.hooks, self._login
@@ -290,11 +293,12 @@ class Manager:
 
     # Reloading
 
-    def reload(self) -> list[str]:
-        """Read all configuration anew; returns what was wrong with it, in words.
+    def reload(self, then: Callable[[list[str]], None] = lambda _: None) -> None:
+        """Read all configuration anew; ``then`` is told what was wrong with it, in words.
 
         New queues start, removed ones stop, the others take their new configuration without
-        disturbing what runs.  A main config that is wrong leaves the old one in force.
+        disturbing what runs.  A main config that is wrong leaves the old one in force.  ``then`` is
+        called when the new queues can be used, or it is known that they cannot.
         """
         notify(RELOADING="1", MONOTONIC_USEC=str(int(monotonic() * 1_000_000)))
         problems = []
@@ -314,12 +318,23 @@ class Manager:
                 child.link.send({"reload": order})
             elif not child.pid:
                 self._start_now(child)
-        for name in names:
-            self.start_queue(name)
         for problem in problems:
             _log.warning("%s", problem)
         notify(READY="1")
-        return problems
+        self._start_all(names, lambda: then(problems))
+
+    def _start_all(self, names: list[str], then: Callback) -> None:
+        pending = set(names)
+
+        def started(name: str) -> None:
+            pending.remove(name)
+            if not pending:
+                then()
+
+        for name in names:
+            self.start_queue(name, lambda name=name: started(name))  # type: ignore[misc]
+        if not names:
+            then()
 
     def _start_now(self, child: Child) -> None:
         if child.timer is not None:
