@@ -47,6 +47,7 @@ class About(Commands):
             "admin": queue.condition.admin(), "oper": queue.condition.oper,
             "problem": queue.condition.problem or queue.work.pause_reason, "pid": os.getpid(),
             "uptime": int(time() - queue.started_at), "counts": self.do_num_messages(request),
+            "corrupt": self._store.set_aside(),
             "workers": queue.config.num_workers, "script": queue.config.script,
             "running": [self._running(run.message, run.process.pid, run.status)
                         for run in queue.work.runs.values()],

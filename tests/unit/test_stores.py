@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rqcore import durable
 from rqcore.conformance import StoreConformance
 from rqcore.errors import NotFoundError, StoreLoadError
 from rqcore.lifecycle import State, Step
@@ -281,6 +282,29 @@ def test_things_set_aside_under_one_name_are_all_kept(store: DirectoryStore, que
     assert [Path(f"{path}.reason").read_text() for path in kept] == [
         "reason 0\n", "reason 1\n", "reason 2\n",
     ]  # fmt: skip
+
+
+def test_what_is_set_aside_is_counted_again_only_when_it_changed(
+    store: DirectoryStore, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def aged() -> None:
+        """Two changes at once would bear the same time."""
+        long_ago = os.stat(queue / "corrupt").st_mtime_ns - 5_000_000_000
+        os.utime(queue / "corrupt", ns=(long_ago, long_ago))
+
+    assert store.set_aside() == 0
+    store.quarantine(add(store), State.QUE, "spoiled")
+    assert store.set_aside() == 1
+    aged()
+    assert store.set_aside() == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "children", lambda _: pytest.fail("it was looked at again"))
+        assert store.set_aside() == 1
+    for path in (queue / "corrupt").iterdir():  # by hand, the reason too
+        path.rename(queue / path.name)
+    assert store.set_aside() == 0
+    (queue / "corrupt").rmdir()
+    assert store.set_aside() == 0
 
 
 def test_running_out_of_descriptors_makes_no_message_unreadable(

@@ -71,6 +71,7 @@ def show(app: App, name: str, *, as_json: bool) -> None:
     fields([
         ("queue", row["name"]), ("status", row["status"]), ("reason", row["problem"]),
         ("script", row["script"]), ("messages", counts or "none"),
+        ("corrupt", _set_aside(app, name, row["corrupt"])),
         ("workers", row["workers"] and f"{len(row['running'])} of {row['workers']} busy"),
         ("pid", row["pid"]),
         ("up", "" if row["uptime"] is None else times.span(row["uptime"])),
@@ -83,6 +84,14 @@ def show(app: App, name: str, *, as_json: bool) -> None:
             [(f"{name}/{run['msg_id']}", run["pid"], run["status"]) for run in row["running"]],
             right={"PID"},
         )
+
+
+def _set_aside(app: App, name: str, count: int | None) -> str:
+    """Where what could not be read lies, why, and how it comes back."""
+    if not count:
+        return ""
+    folder = os.path.join(app.instance.queue_dir(name), "corrupt")
+    return f"{count} in {folder}, each with its NAME.reason; mended, move it back into que"
 
 
 @command(
