@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -137,6 +137,7 @@ def create(
     app.ask_manager("create_queue", config)
     app.say(f"queue {name} is made; send it a message with: rq send {name}")
     _warn_unfit_script(app, path)
+    _warn_of_others(app, name, config)
 
 
 def _script_path(app: App, script: str) -> str:
@@ -158,6 +159,15 @@ def _warn_unfit_script(app: App, script: str) -> None:
         app.warn(f"{path} is not executable; make it so with: chmod +x {path}")
 
 
+def _warn_of_others(app: App, name: str, config: dict[str, Any]) -> None:
+    """Keys that are a plugin's, or nobody's; what is wrong was refused already."""
+    from rqcore.config import parse_queue  # noqa: PLC0415 - only for this
+
+    _, warnings = parse_queue(config, str(app.instance.queue_config_file(name)), name)
+    for warning in warnings:
+        app.warn(str(warning))
+
+
 def _settings(given: tuple[str, ...]) -> dict[str, Any]:
     found = {}
     for item in given:
@@ -168,7 +178,23 @@ def _settings(given: tuple[str, ...]) -> dict[str, Any]:
             found[key] = json.loads(value)
         except ValueError:
             found[key] = value
+    _refuse_misspelt(found)
     return found
+
+
+def _refuse_misspelt(keys: Iterable[str]) -> None:
+    """What looks like one of our keys was meant to be it; any other may be a plugin's."""
+    from rqcore.config import OLD_COALESCE_KEYS, QUEUE_KEYS  # noqa: PLC0415 - only for this
+    from rqcore.schema import did_you_mean  # noqa: PLC0415
+
+    known = (*QUEUE_KEYS, *OLD_COALESCE_KEYS)
+    for key in keys:
+        hint = "" if key in known else did_you_mean(key, known)
+        if hint:
+            raise click.UsageError(
+                f"--set {clean(key)}: rqcore knows no such key; {hint} "
+                "If a plugin reads it, write it into config.json"
+            )
 
 
 @command(
