@@ -136,16 +136,6 @@ def logged(instance: RunningInstance, text: str) -> None:
             assert grown(), f"never logged: {text}; but:\n{instance.log_text()}"
 
 
-@contextlib.contextmanager
-def sharing(directory: Path) -> Iterator[RunningInstance]:
-    """An instance for a whole module's tests; to be started by the fixture that uses this."""
-    instance = RunningInstance(directory / "rq")
-    try:
-        yield instance
-    finally:
-        instance.close()
-
-
 def script_log(message: Mapping[str, Any]) -> str:
     """What the script of this message wrote."""
     return (Path(message["path"]) / "job/stdio.log").read_text(errors="surrogateescape")

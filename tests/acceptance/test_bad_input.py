@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from rqcore.testing import RunningInstance
-from tests.acceptance.helpers import DONE, Journal, Raw, sharing
+from tests.acceptance.helpers import DONE, Journal, Raw
 
 pytestmark = pytest.mark.process
 
@@ -40,7 +40,7 @@ os.write(3, b"done fine\n")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
-    with sharing(tmp_path_factory.mktemp("bad")) as instance:
+    with RunningInstance(tmp_path_factory.mktemp("bad") / "rq") as instance:
         instance.queue("test", DONE)
         instance.queue("params", PARAMS)
         yield instance.start()

@@ -339,17 +339,14 @@ def test_an_instance_with_a_long_path(tmp_path: Path) -> None:
     folder = tmp_path / ("long " * 20) / ("päth-" * 20)
     folder.mkdir(parents=True)
     assert len(os.fsencode(folder)) > 200
-    rq = RunningInstance(folder / "rq")
     name = "q" * 128
-    try:
+    with RunningInstance(folder / "rq") as rq:
         rq.queue(name, '#!/bin/sh\necho "dup 0-X-other" >&3; read a <&4; echo "done $a" >&3\n')
         rq.queue("other", DONE)
         rq.start()
         message = rq.until(name, rq.send(name))
         assert message["status"].startswith("done - ok http://localhost:3333/q/other/")
         rq.until("other", message["status"].rpartition("/")[2], "done")
-    finally:
-        rq.close()
     assert not [link for link in Path("/tmp").glob("rq-*/d") if leads_into(link, folder)]
 
 
@@ -459,9 +456,8 @@ def test_a_queue_that_cannot_be(
 
 @pytest.fixture(scope="module")
 def _empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
-    instance = RunningInstance(tmp_path_factory.mktemp("empty") / "rq")
-    yield instance.start()
-    instance.close()
+    with RunningInstance(tmp_path_factory.mktemp("empty") / "rq") as instance:
+        yield instance.start()
 
 
 @pytest.fixture

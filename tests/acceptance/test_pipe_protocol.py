@@ -11,7 +11,7 @@ from time import time
 import pytest
 
 from rqcore.testing import RunningInstance
-from tests.acceptance.helpers import BASE, DONE, Gate, Journal, full, running, script_log, sharing
+from tests.acceptance.helpers import BASE, DONE, Gate, Journal, full, running, script_log
 
 pytestmark = pytest.mark.process
 
@@ -23,7 +23,7 @@ FIRST = '[ "$RQ_ORIG_MSG_ID" = "$RQ_FULL_MSG_ID" ]'
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
-    with sharing(tmp_path_factory.mktemp("pipe")) as instance:
+    with RunningInstance(tmp_path_factory.mktemp("pipe") / "rq") as instance:
         instance.configure(kill_grace=600)
         for name in ("say", "left", "right"):
             instance.queue(name, SAY)
@@ -47,7 +47,7 @@ def rq(shared: RunningInstance) -> Iterator[RunningInstance]:
 
 @pytest.fixture(scope="module")
 def _shared_hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
-    with sharing(tmp_path_factory.mktemp("hasty")) as instance:
+    with RunningInstance(tmp_path_factory.mktemp("hasty") / "rq") as instance:
         instance.configure(kill_grace=0.1)
         instance.queue("say", SAY)
         yield instance.start()

@@ -14,7 +14,7 @@ import pytest
 
 from rqcore import __version__
 from rqcore.testing import RunningInstance
-from tests.acceptance.helpers import BASE, DONE, full, script_log, sharing
+from tests.acceptance.helpers import BASE, DONE, full, script_log
 
 pytestmark = pytest.mark.process
 
@@ -82,7 +82,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance
         "export FROM_PROFILE='of the login shell'\nexport PATH=$PATH:/from/profile\n"
         "echo noise; echo noise >&2\n"
     )
-    with sharing(folder) as instance:
+    with RunningInstance(folder / "rq") as instance:
         instance.environ |= {"HOME": str(home), "OF_RQ": "yes"}
         instance.configure(hostnames=["http://alias.example.com:3333/"])
         look = instance.script("look", LOOK)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import shutil
 import socket
 import subprocess
@@ -26,6 +25,8 @@ from rqcore.client import QueueClient
 from rqcore.errors import RefusedError
 from rqcore.lifecycle import State
 from rqcore.testing import PATIENCE, RunningInstance
+from tests.acceptance.helpers import logged
+from tests.crash.helpers import until
 
 pytestmark = [pytest.mark.crash, pytest.mark.process]
 
@@ -39,15 +40,6 @@ echo "run waiting" >&3
 read -r line <"$RQ_PARAM1"
 echo "done went on" >&3
 """
-
-
-def until(wanted: Callable[[], Any], why: Callable[[], object]) -> Any:
-    for _ in range(int(PATIENCE / 0.02)):
-        found = wanted()
-        if found:
-            return found
-        select.select([], [], [], 0.02)
-    raise AssertionError(why())
 
 
 @pytest.fixture
@@ -158,7 +150,7 @@ def test_a_message_that_cannot_leave_run_leaves_it_when_there_is_room(
     rq.until("test", msg_id, "run", matching=lambda m: m["status"] == "run - waiting")
     use_up(small)
     let_go(go)
-    until(lambda: f"{msg_id} has ended but cannot leave run" in rq.log_text(), rq.log_text)
+    logged(rq, f"{msg_id} has ended but cannot leave run")
     assert rq.message("test", msg_id)["state"] == "run"
     assert rq.ask("test", "ping") == ["pong"]
     free(small)
@@ -290,7 +282,7 @@ def test_no_message_is_forgotten_while_the_disk_takes_nothing(breakable: Running
     (rq.directory / "broken").touch()
     assert "Input/output error" in refused(rq, "commit_message", {"msg_id": prepared})
     let_go(go)
-    until(lambda: f"{resent} has ended but cannot leave run" in rq.log_text(), rq.log_text)
+    logged(rq, f"{resent} has ended but cannot leave run")
     (rq.directory / "broken").unlink()
     let_go(go)
     assert rq.until("test", resent)["status"] == "done - went on"
@@ -390,7 +382,7 @@ def test_connections_that_cannot_be_accepted_wait(rq_instance: RunningInstance) 
                 client._send(b"rq1 00000005 ping ")
                 assert client._sock is not None
                 socks.append(client._sock)
-            until(lambda: "no connection can be accepted" in rq.log_text(), rq.log_text)
+            logged(rq, "no connection can be accepted")
         for client in clients:
             assert client._receive(PATIENCE) == b'["pong"]'
     assert rq.until("test", rq.send("test"))["status"] == "done - fine"

@@ -16,8 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import select
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,8 @@ import pytest
 
 from rqcore.errors import RefusedError, UnreachableError
 from rqcore.lifecycle import State
-from rqcore.testing import PATIENCE, RunningInstance
+from rqcore.testing import RunningInstance
+from tests.crash.helpers import until
 
 pytestmark = [pytest.mark.crash, pytest.mark.process]
 
@@ -110,16 +109,6 @@ else
     echo "done well" >&3 || gone
 fi
 """
-
-
-def until(wanted: Callable[[], Any], why: Callable[[], str]) -> Any:
-    """Look until it is so.  Nothing tells a client when a killed process is back."""
-    for _ in range(int(PATIENCE / 0.02)):
-        found = wanted()
-        if found:
-            return found
-        select.select([], [], [], 0.02)
-    raise AssertionError(why())
 
 
 class Sender:

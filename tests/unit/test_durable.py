@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from rqcore import durable, unix
 from rqcore.durable import ChangedError, Digest, Sync
+from tests.limits import no_descriptor_left
 
 DATA = b"content"
 
@@ -59,16 +60,6 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # --- one thing at a time --------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from rqcore.message import Message
 from rqcore.store import SpoolStore, UnreadableError, open_store
 from rqcore.stores.directory import DirectoryStore
 from rqcore.stores.memory import MemoryStore
+from tests.limits import no_descriptor_left
 
 ID = "20260101.1200.00.000.00000123"
 
@@ -143,16 +143,6 @@ def store(queue: Path) -> Iterator[DirectoryStore]:
     store.open()
     yield store
     store.close()
-
-
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def add(store: DirectoryStore, state: State = State.QUE) -> str:
