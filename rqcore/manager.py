@@ -355,6 +355,8 @@ class Manager:
         """Run until stopped."""
         self._had_terminal = _has_terminal()
         unix.name_process("rq-mgr")
+        # Who started us may have ignored it: then the system would reap our children itself.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.loop.on_signal(signal.SIGTERM, lambda: self.stop("SIGTERM"))
         self.loop.on_signal(signal.SIGINT, lambda: self.stop("interrupted"))
         self.loop.on_signal(signal.SIGHUP, self.hangup)

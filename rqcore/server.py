@@ -117,6 +117,8 @@ class Connection:
 
     def close_when_sent(self) -> None:
         """Close as soon as everything is sent; read no more."""
+        if self.closed:  # its number may be another's by now
+            return
         self._closing = True
         self._loop.forget_reader(self._fd)
         if not self._out:

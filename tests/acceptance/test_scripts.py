@@ -272,7 +272,7 @@ def test_scripts_die_of_a_broken_pipe_as_elsewhere(rq_instance: RunningInstance)
     rq_instance.queue("signals", (
         "#!/bin/sh\ngrep -E '^Sig(Ign|Blk)' /proc/self/status\necho done >&3\n"
     ))  # fmt: skip
-    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGTERM})
     try:
@@ -285,6 +285,8 @@ def test_scripts_die_of_a_broken_pipe_as_elsewhere(rq_instance: RunningInstance)
     # 32 and 33 are the C library's own; who started the tests may ignore them.
     masks = [int(line.split()[1], 16) for line in script_log(message).splitlines()]
     assert [mask & 0x7FFFFFFF for mask in masks] == [0, 0]
+    rq_instance.manager.ask("restart_queue", "signals")
+    rq_instance.until("signals", rq_instance.send("signals"), "done")
 
 
 def test_a_script_without_a_home_or_bash(rq_instance: RunningInstance, tmp_path: Path) -> None:
