@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 EXIT_CONFIG = 78
 _MAX_FD = 1 << 20
 _LINK_FD = 10
+#: Ignored by Python itself, which restores them for the programs that it starts.
+_PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 def fork_child(name: str, main: Callable[[socket.socket], int]) -> tuple[int, socket.socket]:
@@ -72,8 +74,11 @@ def _put_away(theirs: socket.socket) -> socket.socket:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     # Ctrl-C in a terminal reaches all; what it means is for the manager to say.  Not SIG_IGN: that
-    # would be inherited by the scripts.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    # would be inherited by the scripts, as would be what nohup or a shell's & have ignored for us.
+    for number in signal.valid_signals() - _PYTHONS_OWN:
+        if number == signal.SIGINT or signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # At or above a number that keeps clear of 3 and 4, wherever the next free one is.
     kept = fcntl.fcntl(theirs.detach(), fcntl.F_DUPFD_CLOEXEC, _LINK_FD)
     os.closerange(3, kept)

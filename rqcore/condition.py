@@ -134,13 +134,22 @@ class Condition:
     def _watch_script(self) -> None:
         # The new watches first and the old ones then, so that no change falls in between.
         former, self._watched = self._watched, []
-        if self._oper is not Oper.UP:
-            script = os.path.join(self._instance.directory, self._script)
-            for way in (script, _interpreter(script)):
-                for folder, names in _entries_on_the_way(way).items():
-                    self._watch_entries(folder, names)
+        watched: dict[str, set[str]] = {}
+        # Until all of the way is watched: a part of it may have come before the part above was.
+        while self._oper is not Oper.UP and (entries := self._entries()) != watched:
+            for folder, names in entries.items():
+                self._watch_entries(folder, names)
+            watched = entries
         for handle in former:
             self._watcher.forget(handle)
+
+    def _entries(self) -> dict[str, set[str]]:
+        """The entries that decide whether the script can run, by directory."""
+        script = os.path.join(self._instance.directory, self._script)
+        entries = _entries_on_the_way(script)
+        for folder, names in _entries_on_the_way(_interpreter(script)).items():
+            entries.setdefault(folder, set()).update(names)
+        return entries
 
     def _watch_entries(self, folder: str, names: Collection[str]) -> None:
         def on_change(change: Change) -> None:

@@ -210,8 +210,10 @@ class StoreConformance:
         self, store: SpoolStore, state: State
     ) -> None:
         message = self.add(store, state)
+        assert store.set_aside() == 0
         store.quarantine(message.msg_id, state, f"because {_STRANGE}")
         store.sync()
+        assert store.set_aside() == 1
         assert store.find(message.msg_id) is None
         assert store.counts()[state] == 0
         assert list(store.present(state)) == []

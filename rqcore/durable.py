@@ -15,6 +15,9 @@ a stranger has gigabytes of unwritten data on the same file system, which ``sync
 Failures are the operating system's own `OSError`, with the path in it.  A write that fails leaves
 no half-written file under a final name: bytes go to a temporary name (a dot, the name, ``.tmp``)
 in the same directory, and are renamed.
+
+A script works in the midst of these files and may put anything in their place.  What is no directory
+is replaced, a directory is kept under another name (``status.1``), and both stop nobody.
 """
 
 from __future__ import annotations
@@ -156,7 +159,7 @@ def clear_away(path: PathLike) -> None:
 def replace_unsynced(path: PathLike, data: bytes) -> None:
     """Put a file in the place of another, in one step for every reader; need not last."""
     os.close(_write_temporary(path, data, 0o644))
-    os.rename(_temporary(path), path)
+    _rename_over(_temporary(path), path)
 
 
 def rename_unsynced(old: PathLike, new: PathLike) -> None:
@@ -172,8 +175,14 @@ def make_private_dir(path: PathLike) -> None:
 
 def remove_quietly(path: PathLike) -> None:
     """Remove a file that need not be gone after a crash; it is no error when there is none."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        if not os.path.isdir(path) or os.path.islink(path):
+            raise
+        _put_aside(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,7 +423,7 @@ class Sync:
         try:
             if promised and self.enabled:
                 unix.fsync(fd)
-            os.rename(_temporary(path), path)
+            _rename_over(_temporary(path), path)
         except BaseException:
             os.close(fd)
             remove_quietly(_temporary(path))
@@ -546,8 +555,11 @@ def _temporary(path: PathLike) -> str:
 def _write_temporary(path: PathLike, data: bytes, mode: int) -> int:
     """The temporary file's open descriptor; nothing is left behind on failure."""
     temporary = _temporary(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(temporary, flags, mode)
+    try:
+        fd = os.open(temporary, _NEW, mode)
+    except FileExistsError:  # a crash left it there, or a script put it there
+        remove_quietly(temporary)
+        fd = os.open(temporary, _NEW, mode)
     try:
         _write_all(fd, data)
     except BaseException:
@@ -555,6 +567,22 @@ def _write_temporary(path: PathLike, data: bytes, mode: int) -> int:
         remove_quietly(temporary)
         raise
     return fd
+
+
+def _rename_over(temporary: str, path: PathLike) -> None:
+    try:
+        os.rename(temporary, path)
+    except IsADirectoryError:
+        _put_aside(path)
+        os.rename(temporary, path)
+
+
+def _put_aside(path: PathLike) -> None:
+    number = 1
+    while exists(f"{os.fspath(path)}.{number}"):
+        number += 1
+    _log.warning("%s is a directory, where a file should be; it is kept as .%d", path, number)
+    os.rename(path, f"{os.fspath(path)}.{number}")
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:

@@ -3,8 +3,8 @@
 A follower is a connection that asked ``subscribe``, for one message (``msg_id``) or for all of the
 queue, with the log's growth (``log``) or without.  It is sent one JSON object per event:
 
-    {"event": "state",  "msg_id", "old", "new", "step", "status",   once it is durable, ``at`` this
-                        "due", "at"}                                time
+    {"event": "state",  "msg_id", "old", "new", "step", "status",   once the disk has it, or refused
+                        "due", "at"}                                it; ``at`` this time
     {"event": "status", "msg_id", "status"}                         ten a second at most
     {"event": "log",    "msg_id", "size"}                           bytes in job/stdio.log now
     {"event": "queue",  "status", "admin", "oper", "problem"}       the queue itself is another, or
@@ -140,7 +140,7 @@ class Followers:
         self, message: Message, old: State | None, new: State | None, step: Step,
         status: str | None = None,
     ) -> None:  # fmt: skip
-        """A message changed its state, durably; ``status`` None: its text is what it was."""
+        """A message changed its state; ``status`` None: its text is what it was."""
         log = self._logs.pop(message.msg_id, None) if new is not State.RUN else None
         if log is not None:
             log.close()

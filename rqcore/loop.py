@@ -128,8 +128,9 @@ class Loop:
     # Signals and children
 
     def on_signal(self, number: int, callback: Callback) -> None:
-        """Call back, in the loop, when this signal comes."""
+        """Call back, in the loop, when this signal comes, even if who started us had blocked it."""
         self._signals[number] = callback
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         signal.signal(number, lambda *_: None)
         signal.siginterrupt(number, False)

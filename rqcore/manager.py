@@ -53,7 +53,10 @@ class Child:
     pid: int = 0
     link: Connection | None = None
     state: str = "starting"
+    #: Why it does not run; kept while it is tried again.
     problem: str = ""
+    #: Has it told how it is since it was started the last time?
+    told: bool = False
     restarts: int = 0
     pause: float = _FIRST_PAUSE
     began: float = 0.0
@@ -158,7 +161,10 @@ class Manager:
             return
         if former is not None or self.stopping:
             if then is not None:
-                then()
+                if former is not None and former.state == "starting":
+                    former.on_started.append(then)
+                else:
+                    then()
             return
         child = Child(name, "queue", lambda link: queue_main(
             link, self.instance, self.settings, name, self.hooks, self._login
@@ -177,7 +183,7 @@ class Manager:
 
     def _launch(self, child: Child) -> None:
         child.timer = None
-        child.state, child.problem, child.began = "starting", "", monotonic()
+        child.state, child.told, child.began = "starting", False, monotonic()
         title = f"rq-que {child.name}" if child.kind == "queue" else f"rq-{child.name}"
         try:
             child.pid, link = fork_child(title, child.main)
@@ -196,7 +202,7 @@ class Manager:
         if "reloaded" in word:
             child.on_reloaded.pop(0)(word["reloaded"])
             return
-        child.problem = str(word.get("problem", ""))
+        child.told, child.problem = True, str(word.get("problem", ""))
         if word.get("ready"):
             child.state = "running"
             self._started(child)
@@ -245,7 +251,8 @@ class Manager:
             child.state = "failed"
             self._started(child)
         else:
-            child.problem = child.problem or how
+            if not child.told or not child.problem:
+                child.problem = how
             self._again_later(child)
         self._tell(child)
 
@@ -313,11 +320,12 @@ class Manager:
 
     # Reloading
 
-    def reload(self) -> list[str]:
-        """Read all configuration anew; returns what was wrong with it, in words.
+    def reload(self, then: Callable[[list[str]], None] = lambda _: None) -> None:
+        """Read all configuration anew; ``then`` is told what was wrong with it, in words.
 
         New queues start, removed ones stop, the others take their new configuration without
-        disturbing what runs.  A main config that is wrong leaves the old one in force.
+        disturbing what runs.  A main config that is wrong leaves the old one in force.  ``then`` is
+        called when the new queues can be used, or it is known that they cannot.
         """
         notify(RELOADING="1", MONOTONIC_USEC=str(int(monotonic() * 1_000_000)))
         problems = []
@@ -336,12 +344,23 @@ class Manager:
                 self._send_reload(child, child.link, lambda _: None)
             elif not child.pid:
                 self._start_now(child)
-        for name in names:
-            self.start_queue(name)
         for problem in problems:
             _log.warning("%s", problem)
         notify(READY="1")
-        return problems
+        self._start_all(names, lambda: then(problems))
+
+    def _start_all(self, names: list[str], then: Callback) -> None:
+        pending = set(names)
+
+        def started(name: str) -> None:
+            pending.remove(name)
+            if not pending:
+                then()
+
+        for name in names:
+            self.start_queue(name, lambda name=name: started(name))  # type: ignore[misc]
+        if not names:
+            then()
 
     def reload_queue(self, name: str, then: Callable[[str], None]) -> None:
         """Let one queue take its new configuration; ``then`` with what is wrong with it, or "".
@@ -384,6 +403,8 @@ class Manager:
         """Run until stopped."""
         self._had_terminal = _has_terminal()
         unix.name_process("rq-mgr")
+        # Who started us may have ignored it: then the system would reap our children itself.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.loop.on_signal(signal.SIGTERM, lambda: self.stop("SIGTERM"))
         self.loop.on_signal(signal.SIGINT, lambda: self.stop("interrupted"))
         self.loop.on_signal(signal.SIGHUP, self.hangup)

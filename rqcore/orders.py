@@ -98,8 +98,9 @@ class Orders:
         draft = parse_message(request.fields(), now=time())
         return ["ok", self._manager.hooks.resolve_destination(draft.dest, draft, "submit")]
 
-    def do_reload(self, _: Request) -> Any:
-        return ["ok", self._manager.reload()]
+    def do_reload(self, request: Request) -> Any:
+        self._manager.reload(lambda problems: request.reply(["ok", problems]))
+        return LATER
 
     def do_shutdown(self, _: Request) -> Any:
         self._manager.loop.soon(lambda: self._manager.stop("asked to"))

@@ -24,6 +24,7 @@ from rqcore import durable, unix
 
 _log = logging.getLogger(__name__)
 _TIME_TO_DIE = 10.0
+_MAX_PID_FILE = 4096
 
 
 def write_pid_file(directory: str, pid: int) -> None:
@@ -80,10 +81,13 @@ def end_scripts(directories: Iterable[str], grace: float) -> int:
 
 def _read_pid_file(directory: str) -> tuple[int, str] | None:
     try:
-        with open(f"{directory}/pid", encoding="ascii", errors="replace") as file:
-            first, _, second = file.read().partition("\n")
+        content = durable.read_file(f"{directory}/pid", _MAX_PID_FILE)
     except FileNotFoundError:
         return None
+    except OSError as error:  # a script may have put anything there, which stops no start
+        _log.warning("%s/pid cannot be read: %s", directory, error)
+        return None
+    first, _, second = content.decode("ascii", "replace").partition("\n")
     # Ruby's RQ wrote the pid alone: without a beginning it names nobody for certain.
     return (int(first), second.strip()) if first.isdecimal() else None
 

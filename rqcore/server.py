@@ -9,6 +9,9 @@ next one is handed over when the one before was answered (`Request.reply`), so a
 order of the questions even when some wait for the disk.  Whoever has said that nothing more comes,
 or has sent what is no frame, still gets the answers to what he asked before, then in the latter case
 the reason, then the end.
+
+Whoever asks faster than he reads is not listened to for a while: no request of his is begun while
+much lies unsent, and no more is read while much lies unasked.
 """
 
 from __future__ import annotations
@@ -33,6 +36,11 @@ _log = logging.getLogger(__name__)
 _RECEIVE = 1 << 16
 #: A follower that is so many bytes behind is cut off: it can come back and look.
 _MAX_BACKLOG = 4 << 20
+#: Bytes of answers that wait to be sent, and of requests that wait to be asked: more can wait.
+_MAX_UNSENT = 1 << 16
+_MAX_UNASKED = 1 << 16
+#: What a waiting request costs beside its bytes: of empty ones, too, no number is free.
+_REQUEST = 64
 _ACCEPT_PAUSE = 0.25
 
 
@@ -40,16 +48,18 @@ class Connection:
     """One end of a connection; its callbacks are called in the loop.
 
     ``on_end`` is called when no more payloads will come, with what was wrong with the bytes, "" when
-    nothing was; without it the connection is then closed.
+    nothing was; without it the connection is then closed.  ``on_sent`` is called when everything that
+    had to wait is sent.
     """
 
     def __init__(
         self, loop: Loop, sock: socket.socket,
         on_payload: Callable[[bytes], None], on_close: Callable[[], None],
-        on_end: Callable[[str], None] | None = None,
+        on_end: Callable[[str], None] | None = None, on_sent: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         sock.setblocking(False)
         self.closed = False
+        self._reading = True
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
@@ -57,6 +67,7 @@ class Connection:
         self._on_payload = on_payload
         self._on_close = on_close
         self._on_end = on_end
+        self._on_sent = on_sent
         self._out: deque[memoryview] = deque()
         self._backlog = 0
         self._held = False
@@ -73,12 +84,13 @@ class Connection:
             return
         data = memoryview(wire.encode(payload))
         if not self._out:
-            with contextlib.suppress(BlockingIOError, InterruptedError):
-                try:
-                    data = data[self._sock.send(data) :]
-                except OSError:
-                    self.close()
-                    return
+            try:
+                data = data[self._sock.send(data) :]
+            except (BlockingIOError, InterruptedError):
+                pass  # the other end has as much as it holds; the rest waits
+            except OSError:
+                self.close()
+                return
         if data:
             self._out.append(data)
             self._backlog += len(data)
@@ -107,12 +119,30 @@ class Connection:
         """Is the other end too far behind to be sent more?"""
         return self._backlog > _MAX_BACKLOG
 
+    @property
+    def clogged(self) -> bool:
+        """Does the other end not take what it is sent?"""
+        return self._backlog > _MAX_UNSENT
+
+    def listen(self, *, on: bool) -> None:
+        """Go on reading, or leave for a while what comes where it is."""
+        if on is self._reading or self.closed or self._closing:
+            return
+        self._reading = on
+        if on:
+            self._loop.reader(self._fd, self._on_readable)
+        else:
+            self._loop.forget_reader(self._fd)
+
     def close_when_sent(self) -> None:
         """Close as soon as everything is sent; read no more."""
+        if self.closed:  # its number may be another's by now
+            return
         self.flush()
         self._closing = True
-        self._loop.forget_reader(self._fd)
-        if not self._out:
+        if self._out:
+            self._loop.forget_reader(self._fd)
+        else:
             self.close()
 
     def close(self) -> None:
@@ -174,6 +204,8 @@ class Connection:
         self._loop.forget_writer(self._fd)
         if self._closing:
             self.close()
+        elif self._on_sent is not None:
+            self._on_sent()
 
 
 class Request:
@@ -211,14 +243,18 @@ class _Asker:
     def __init__(self, loop: Loop, sock: socket.socket, server: Server) -> None:
         self._server = server
         self._waiting: deque[bytes] = deque()
+        self._unasked = 0
         self._busy = False
         self._looping = False
         #: Why no more requests come: "" when that was said in good order, None while some may.
         self._end: str | None = None
-        self.connection = Connection(loop, sock, self._on_payload, self._on_close, self._on_end)
+        self.connection = Connection(
+            loop, sock, self._on_payload, self._on_close, self._on_end, self._next
+        )
 
     def _on_payload(self, payload: bytes) -> None:
         self._waiting.append(payload)
+        self._unasked += len(payload) + _REQUEST
         self._next()
 
     def _on_end(self, problem: str) -> None:
@@ -234,12 +270,16 @@ class _Asker:
             return
         self._looping = True
         try:
-            while self._waiting and not self._busy:
+            while self._waiting and not self._busy and not self.connection.clogged:
                 self._busy = True
-                self._ask(self._waiting.popleft())
+                payload = self._waiting.popleft()
+                self._unasked -= len(payload) + _REQUEST
+                self._ask(payload)
         finally:
             self._looping = False
-        if self._end is not None and not self._busy:
+        if self._end is None:
+            self.connection.listen(on=self._unasked <= _MAX_UNASKED)
+        elif not self._busy and not self._waiting:
             if self._end:
                 self.connection.send(["fail", self._end])
             self.connection.close_when_sent()

@@ -7,7 +7,8 @@ order of `after` is the order in which things are told.
 
 If the disk refuses the sync, `after` callbacks get the error: askers are told "fail", and hooks are
 told nothing, for nothing is certain.  A new message is taken back, since its sender will send it
-again; the others stay where they are, and the queue goes on.
+again; the others stay where they are, and the queue goes on.  Whoever follows a message is told where
+it lies now all the same: he would find it there, and else wait for ever.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Spool:
         self.store = store
         self.hooks = hooks
         self.queue = queue
-        #: Called with (message, old, new, step, status) once a change is durable; the status text is
-        #: None where it is what it was.
+        #: Called with (message, old, new, step, status) once a change is durable, or stays
+        #: though it is not; the status text is None where it is what it was.
         self.on_moved: (
             Callable[[Message, State | None, State | None, Step, str | None], None] | None
         ) = None
@@ -102,9 +103,11 @@ class Spool:
         self, message: Message, old: State | None, new: State | None, step: Step,
         status: str | None,
     ) -> None:  # fmt: skip
-        def tell() -> None:
-            self.hooks.message_moved(message, self.queue, old, new, step)
-            if self.on_moved is not None:
+        def tell(error: OSError | None) -> None:
+            if error is None:
+                self.hooks.message_moved(message, self.queue, old, new, step)
+            taken_back = error is not None and old is None
+            if self.on_moved is not None and not taken_back:
                 self.on_moved(message, old, new, step, status)
 
-        self.fact(tell)
+        self.after(tell)

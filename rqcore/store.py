@@ -74,6 +74,9 @@ class SpoolStore(Protocol):
     def quarantine(self, msg_id: str, state: State, reason: str) -> None:
         """Set aside what cannot be understood, with the reason, where it stops nobody."""
 
+    def set_aside(self) -> int:
+        """How much was set aside and still is; kept, or counted only when it is another."""
+
     def adopt(self, name: str, state: State) -> str | None:
         """Take in what an operator moved into ``prep`` or ``que`` by hand.
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -36,7 +36,10 @@ pytest.register_assert_rewrite("rqcore.conformance")
 
 
 class RunningInstance:
-    """An instance directory, and the process that runs it while it runs."""
+    """An instance directory, and the process that runs it while it runs.
+
+    In a ``with`` statement it is closed at the end, as the fixture ``rq_instance`` does it.
+    """
 
     def __init__(self, directory: Path, environ: Mapping[str, str] | None = None) -> None:
         from rqcore.instance import init_instance  # noqa: PLC0415 - coverage must see the import
@@ -48,6 +51,12 @@ class RunningInstance:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "log" / "test.log"
         self._clients: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Its configuration
 
@@ -266,11 +275,8 @@ def _is_under(link: Path, directory: Path) -> bool:
 @pytest.fixture
 def rq_instance(tmp_path: Path) -> Iterator[RunningInstance]:
     """An instance that a test configures and starts; see `RunningInstance`."""
-    instance = RunningInstance(tmp_path / "rq")
-    try:
+    with RunningInstance(tmp_path / "rq") as instance:
         yield instance
-    finally:
-        instance.close()
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Being told when files change.
 
 `Watcher` calls back when entries of a directory come, go or change, or when a file grows.  On Linux
-the kernel tells (inotify), at once and for nothing while nothing happens.  Elsewhere the watched
-paths are looked at once a second as long as anything is watched: late by a second at most.
+the kernel tells (inotify), at once and for nothing while nothing happens.  Elsewhere, and where it
+has no more instances to give, the watched paths are looked at once a second as long as anything is
+watched: late by a second at most.
 
 A path that cannot be watched raises `OSError`; a watched path that disappears falls silent.
 """
@@ -54,8 +55,19 @@ class Watcher:
 
 
 def watcher(loop: Loop, on_lost: Callable[[], None]) -> Watcher:
-    """A watcher on this loop; ``on_lost`` is called when events were lost and all must be looked at."""
-    return InotifyWatcher(loop, on_lost) if unix.HAVE_INOTIFY else PollingWatcher(loop)
+    """A watcher on this loop; ``on_lost`` is called when events were lost and all must be looked at.
+
+    A user has so many inotify instances (128), one for each process; what is beyond looks by itself.
+    """
+    if unix.HAVE_INOTIFY:
+        try:
+            return InotifyWatcher(loop, on_lost)
+        except OSError as error:
+            _log.warning(
+                "changes are looked for once a second, since nobody tells of them: %s; "
+                "raise the sysctl fs.inotify.max_user_instances", error,
+            )  # fmt: skip
+    return PollingWatcher(loop)
 
 
 class InotifyWatcher(Watcher):

@@ -45,6 +45,7 @@ class About(Commands):
         return ["ok", {
             "name": queue.name, **queue.describe_condition(), "pid": os.getpid(),
             "uptime": int(time() - queue.started_at), "counts": self.do_num_messages(request),
+            "corrupt": self._store.set_aside(),
             "workers": queue.config.num_workers, "script": queue.config.script,
             "running": [self._running(run.message, run.process.pid, run.status, run.started_at)
                         for run in queue.work.runs.values()],

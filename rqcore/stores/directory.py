@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from time import time
+from time import time, time_ns
 
 from rqcore import durable
 from rqcore.durable import Digest, Sync
@@ -41,6 +41,8 @@ _UNREADABLE = {
 }  # fmt: skip
 #: What was accepted is far shorter (`rqcore.message.MAX_MESSAGE_BYTES`).
 _MAX_FILE = 64 * 1024 * 1024
+#: Nanoseconds within which a directory may change twice and show the same time.
+_SAME_TIME = 1_000_000_000
 
 
 class DirectoryStore:
@@ -52,6 +54,7 @@ class DirectoryStore:
         self._roots = {state: f"{self._path}/{state}" for state in State}
         self._counts = dict.fromkeys(State, 0)
         self._staged = 0
+        self._corrupt, self._corrupt_at = 0, 0
 
     def open(self) -> None:
         for name in (*State, _TMP, _CORRUPT):
@@ -158,6 +161,18 @@ class DirectoryStore:
         with self._gone_means_not_found(msg_id, state):
             self._set_aside(self.directory(msg_id, state), reason)
         self._left(msg_id, state)
+
+    def set_aside(self) -> int:
+        folder = f"{self._path}/{_CORRUPT}"
+        try:
+            changed = os.stat(folder).st_mtime_ns
+        except FileNotFoundError:
+            return 0
+        if changed != self._corrupt_at:
+            names = durable.children(folder)
+            self._corrupt = sum(not name.endswith(".reason") for name in names)
+            self._corrupt_at = changed if time_ns() - changed > _SAME_TIME else 0
+        return self._corrupt
 
     def _set_aside(self, path: str, reason: str) -> None:
         """Into corrupt/, under a name that is free, with the reason beside it."""

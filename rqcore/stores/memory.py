@@ -90,6 +90,9 @@ class MemoryStore:
         self._forget(msg_id, state)
         self.corrupt.append((msg_id, reason))
 
+    def set_aside(self) -> int:
+        return len(self.corrupt)
+
     def adopt(self, name: str, state: State) -> str | None:
         """Nobody can move a message into memory by hand."""
         del name, state

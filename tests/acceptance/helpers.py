@@ -129,14 +129,11 @@ def growth(path: Path) -> Iterator[Callable[[], bool]]:
         inotify.close()
 
 
-@contextlib.contextmanager
-def sharing(directory: Path) -> Iterator[RunningInstance]:
-    """An instance for a whole module's tests; to be started by the fixture that uses this."""
-    instance = RunningInstance(directory / "rq")
-    try:
-        yield instance
-    finally:
-        instance.close()
+def logged(instance: RunningInstance, text: str) -> None:
+    """Wait until one of the instance's processes has said this in its log."""
+    with growth(instance.log) as grown:
+        while text not in instance.log_text():
+            assert grown(), f"never logged: {text}; but:\n{instance.log_text()}"
 
 
 def script_log(message: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from rqcore import wire
 from rqcore.client import QueueClient
 from rqcore.errors import RefusedError
 from rqcore.testing import PATIENCE, RunningInstance
-from tests.acceptance.helpers import DONE, Raw, growth, queue_pid, running
+from tests.acceptance.helpers import DONE, Journal, Raw, growth, queue_pid, running
 
 pytestmark = pytest.mark.process
 
@@ -75,6 +77,30 @@ def test_a_script_that_floods_its_pipe_does_not_flood_the_log(rq_instance: Runni
     rq_instance.start()
     rq_instance.until("test", rq_instance.send("test"), "done")
     assert rq_instance.log_text().count("on its pipe") == 20
+
+
+def test_whoever_asks_and_never_reads_is_not_listened_to(rq_instance: RunningInstance) -> None:
+    """His answers do not pile up in the queue's memory; when he reads, he gets them all."""
+    rq_instance.queue("test", DONE)
+    rq_instance.start()
+    frame, far_more = wire.encode(b"ping"), 8 << 20
+    many = frame * 4096
+    with Raw(rq_instance, "test") as raw, rq_instance.client("test") as other:
+        raw.sock.setblocking(False)
+        sent, full = 0, False
+        while not full and sent < far_more:
+            try:
+                sent += raw.sock.send(many[sent % len(frame) :])
+            except BlockingIOError:
+                for _ in range(3):  # it takes its turns, and would have read
+                    assert other.call("ping") == ["pong"]
+                full = not select.select([], [raw.sock], [], 0)[1]
+        assert sent < far_more
+        raw.sock.settimeout(PATIENCE)
+        whole, begun = divmod(sent, len(frame))
+        assert all(raw.answer() == ["pong"] for _ in range(whole))
+        raw.sock.sendall(frame[begun:] if begun else frame)
+        assert raw.answer() == ["pong"]
 
 
 # Things that are not what they should be
@@ -158,6 +184,31 @@ rm stdio.log; {spoil} stdio.log; echo "resend 0-spoiled" >&3
             assert grown()
     rq_instance.until("test", rq_instance.send("test"), "done")
     assert rq_instance.message("test", bad)["state"] == "que"
+
+
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo", "ln -s /nowhere"])
+def test_a_script_may_put_anything_in_the_place_of_our_files(
+    rq_instance: RunningInstance, make: str
+) -> None:
+    rq_instance.queue("test", f"""#!/bin/sh
+cd ..
+[ "$RQ_COUNT" = 0 ] || {{ echo "done fine" >&3; exit; }}
+for name in msg status pid .msg.tmp .status.tmp; do rm -f $name; {make} $name; done
+[ ! -d status ] || touch status/kept
+echo "run on" >&3
+echo "resend 0-again" >&3
+""")  # fmt: skip
+    journal = Journal(rq_instance)
+    rq_instance.start()
+    msg_id = rq_instance.send("test", param1="one")
+    journal.until("message_done")
+    message = rq_instance.message("test", msg_id)
+    assert (message["status"], message["param1"], message["count"]) == ("done - fine", "one", 1)
+    folder = Path(message["path"])
+    assert json.loads((folder / "msg").read_text())["count"] == 1
+    if make == "mkdir":
+        assert sorted(folder.glob("status*/kept")) == [folder / "status.1/kept"]
+        assert (folder / "pid.1").is_dir()
 
 
 @pytest.mark.parametrize(

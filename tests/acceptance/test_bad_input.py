@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import resource
-import select
 import shutil
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 import pytest
 
 from rqcore.testing import RunningInstance
-from tests.acceptance.helpers import DONE, Journal, Raw, queue_pid, sharing
+from tests.acceptance.helpers import DONE, Journal, Raw
 
 pytestmark = pytest.mark.process
 
@@ -41,7 +40,7 @@ os.write(3, b"done fine\n")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
-    with sharing(tmp_path_factory.mktemp("bad")) as instance:
+    with RunningInstance(tmp_path_factory.mktemp("bad") / "rq") as instance:
         instance.queue("test", DONE)
         instance.queue("params", PARAMS)
         yield instance.start()
@@ -153,32 +152,43 @@ def test_a_file_from_another_file_system(rq: RunningInstance) -> None:
         path.unlink()
 
 
-def test_a_file_that_changes_while_it_is_read(rq: RunningInstance, tmp_path: Path) -> None:
+#: Whoever reads an attachment has opened it, then waits at the fifo ``gate`` of the instance.
+HELD = """
+from rqcore import durable
+from rqcore.hookspecs import hookimpl
+
+@hookimpl
+def rq_spool_ready(queue):
+    real = durable._digest
+    def held(fd, each):
+        with open("gate") as gate:
+            gate.read()
+        return real(fd, each)
+    durable._digest = held
+"""
+
+
+def test_a_file_that_changes_while_it_is_read(rq_instance: RunningInstance, tmp_path: Path) -> None:
     """It is refused; and while it is read, the queue goes on with everything else."""
+    rq = rq_instance
+    rq.plugin("held", HELD)
+    os.mkfifo(rq.directory / "gate")
+    rq.queue("test", DONE)
+    rq.start()
     source = tmp_path / "growing"
-    with source.open("wb") as file:
-        file.truncate(600_000_000)  # holes: long to read, nothing to store
+    source.write_bytes(bytes(600_000))
     msg_id = prepared(rq)
-    open_files = Path(f"/proc/{queue_pid(rq, 'test')}/fd")
     with Raw(rq, "test") as raw:
         args = json.dumps({"msg_id": msg_id, "pathname": str(source)})
         raw.send(f"attach_message {args}".encode())
-        while not any(_leads_to(fd, source) for fd in open_files.iterdir()):
-            assert not select.select([raw.sock], [], [], 0)[0], raw.answer()
-        rq.until("test", rq.send("test"), "done")
-        with source.open("ab") as file:
-            file.write(b"more")
+        with (rq.directory / "gate").open("w"):  # the reader is there, and waits for the end
+            rq.until("test", rq.send("test"), "done")
+            with source.open("ab") as file:
+                file.write(b"more")
         word, reason = raw.answer()
     assert word == "fail"
     assert "changed while it was read" in reason
     assert rq.message("test", msg_id)["_attachments"] == {}
-
-
-def _leads_to(fd: Path, path: Path) -> bool:
-    try:
-        return os.readlink(fd) == str(path)
-    except FileNotFoundError:
-        return False
 
 
 def test_files_placed_into_a_message_by_hand(rq: RunningInstance) -> None:

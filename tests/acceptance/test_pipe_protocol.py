@@ -11,7 +11,7 @@ from time import time
 import pytest
 
 from rqcore.testing import RunningInstance
-from tests.acceptance.helpers import BASE, DONE, Gate, Journal, full, running, script_log, sharing
+from tests.acceptance.helpers import BASE, DONE, Gate, Journal, full, running, script_log
 
 pytestmark = pytest.mark.process
 
@@ -23,11 +23,12 @@ FIRST = '[ "$RQ_ORIG_MSG_ID" = "$RQ_FULL_MSG_ID" ]'
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
-    with sharing(tmp_path_factory.mktemp("pipe")) as instance:
-        instance.configure(kill_grace=0.1)
+    with RunningInstance(tmp_path_factory.mktemp("pipe") / "rq") as instance:
+        instance.configure(kill_grace=600)
         for name in ("say", "left", "right"):
             instance.queue(name, SAY)
-        instance.queue("later", DONE)
+        for name in ("later", "last"):
+            instance.queue(name, DONE)
         instance.queue("sink", DONE, fsync="no-fsync")
         instance.queue("wide", SAY, num_workers=20)
         instance.queue("other", DONE)
@@ -42,6 +43,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance
 def rq(shared: RunningInstance) -> Iterator[RunningInstance]:
     yield shared
     shared.disconnect()
+
+
+@pytest.fixture(scope="module")
+def _shared_hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
+    with RunningInstance(tmp_path_factory.mktemp("hasty") / "rq") as instance:
+        instance.configure(kill_grace=0.1)
+        instance.queue("say", SAY)
+        yield instance.start()
+
+
+@pytest.fixture
+def hasty(_shared_hasty: RunningInstance) -> Iterator[RunningInstance]:
+    """For scripts that have to be killed: elsewhere they have all the time they need to end."""
+    yield _shared_hasty
+    _shared_hasty.disconnect()
 
 
 @pytest.fixture
@@ -115,10 +131,10 @@ def test_a_megabyte_line_costs_nothing_but_its_end(rq: RunningInstance) -> None:
 
 
 def test_a_flood_on_both_descriptors(rq: RunningInstance) -> None:
-    script = "head -c 30000000 /dev/urandom | tee /dev/stderr | base64 | sed 's/^/run /' >&3; echo done >&3"  # noqa: E501
+    script = "head -c 5000000 /dev/urandom | tee /dev/stderr | base64 | sed 's/^/run /' >&3; echo done >&3"  # noqa: E501
     message = rq.until("say", rq.send("say", param1=script))
     assert message["status"] == "done"
-    assert (Path(message["path"]) / "job/stdio.log").stat().st_size == 30_000_000
+    assert (Path(message["path"]) / "job/stdio.log").stat().st_size == 5_000_000
 
 
 # Resend
@@ -197,25 +213,25 @@ def test_what_a_background_child_says_later_is_no_verdict(rq: RunningInstance, g
     assert message["status"] == IMPROPER + "none but exit status was 0"
 
 
-def test_what_ignores_sigterm_is_killed(rq: RunningInstance, gate: Gate) -> None:
+def test_what_ignores_sigterm_is_killed(hasty: RunningInstance, gate: Gate) -> None:
     script = f'trap "" TERM; echo "run ready" >&3; cat "{gate.path}"; echo done >&3'
-    msg_id = rq.send("say", param1=script)
-    rq.until("say", msg_id, "run", matching=running)
-    assert rq.ask("say", "destroy_message", {"msg_id": msg_id}) == "msg destroyed"
-    message = rq.until("say", msg_id)
+    msg_id = hasty.send("say", param1=script)
+    hasty.until("say", msg_id, "run", matching=running)
+    assert hasty.ask("say", "destroy_message", {"msg_id": msg_id}) == "msg destroyed"
+    message = hasty.until("say", msg_id)
     assert message["state"] == "err"
     assert "signal 9 (SIGKILL)" in message["status"]
     assert "destroyed" in message["status"]
 
 
-def test_destroy_ends_the_whole_group(rq: RunningInstance, gate: Gate) -> None:
+def test_destroy_ends_the_whole_group(hasty: RunningInstance, gate: Gate) -> None:
     script = f'( trap "" TERM; read x < "{gate.path}" ) & echo "run ready $!" >&3; wait'
-    msg_id = rq.send("say", param1=script)
-    pid = int(rq.until("say", msg_id, "run", matching=running)["status"].split()[-1])
+    msg_id = hasty.send("say", param1=script)
+    pid = int(hasty.until("say", msg_id, "run", matching=running)["status"].split()[-1])
     ended = os.pidfd_open(pid)
     try:
-        rq.ask("say", "destroy_message", {"msg_id": msg_id})
-        message = rq.until("say", msg_id)
+        hasty.ask("say", "destroy_message", {"msg_id": msg_id})
+        message = hasty.until("say", msg_id)
         assert select.select([ended], [], [], 30)[0]
     finally:
         os.close(ended)
@@ -243,11 +259,11 @@ def test_a_script_may_clean_up_when_it_is_destroyed(
         assert message["status"].startswith("err - given up")
 
 
-def test_a_stopped_script_can_be_destroyed(rq: RunningInstance) -> None:
-    msg_id = rq.send("say", param1="echo 'run ready' >&3; kill -STOP $$; echo done >&3")
-    rq.until("say", msg_id, "run", matching=running)
-    rq.ask("say", "destroy_message", {"msg_id": msg_id})
-    assert rq.until("say", msg_id)["state"] == "err"
+def test_a_stopped_script_can_be_destroyed(hasty: RunningInstance) -> None:
+    msg_id = hasty.send("say", param1="echo 'run ready' >&3; kill -STOP $$; echo done >&3")
+    hasty.until("say", msg_id, "run", matching=running)
+    hasty.ask("say", "destroy_message", {"msg_id": msg_id})
+    assert hasty.until("say", msg_id)["state"] == "err"
 
 
 # Copies
@@ -379,9 +395,9 @@ def test_a_copy_that_is_asked_for_last_is_still_made(rq: RunningInstance) -> Non
     )
     assert message["state"] == "err"
     assert rq.ask("rest", "num_messages")["que"] == before
-    copy = "echo 'done' >&3; echo 'dup 50000-X-later' >&3"
+    copy = "echo 'done' >&3; echo 'dup 50000-X-last' >&3"
     assert rq.until("say", rq.send("say", param1=copy))["state"] == "done"
-    assert rq.ask("later", "num_messages")["que"] == 1
+    assert rq.ask("last", "num_messages")["que"] == 1
 
 
 def test_facts_in_their_order(rq_instance: RunningInstance) -> None:

@@ -284,7 +284,7 @@ def test_a_missed_scheduled_run_is_made_up_once(rq_instance: RunningInstance) ->
     rq_instance.stop()
     rq_instance.start()
     rq_instance.kill(queue_pid(rq_instance, "clock"))
-    journal.until("spool_ready", count=3)
+    rq_instance.serving("clock")
     rq_instance.until("clock", rq_instance.send("clock", param1="mine"))
     assert [message["src"] for message in fired(rq_instance, "clock")] == ["cron", ""]
 
@@ -378,8 +378,8 @@ def test_admin_state_by_hand_is_noticed_at_once(rq_instance: RunningInstance, ga
 def test_admin_state_survives_a_restart(rq_instance: RunningInstance) -> None:
     rq_instance.queue("hand", DONE)
     rq_instance.start()
-    msg_id = rq_instance.send("hand", due=time() + 0.2)
     rq_instance.manager.ask("pause_queue", "hand")
+    msg_id = rq_instance.send("hand")
     rq_instance.stop()
     rq_instance.start()
     assert rq_instance.client("hand").call("status") == ["PAUSE", "UP"]

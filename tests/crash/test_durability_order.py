@@ -62,9 +62,12 @@ def listening(rq: RunningInstance, queue: str) -> Iterator[Callable[[], list[Cal
             pytest.skip(f"strace may not look into processes here: {said.strip()}")
 
         def heard() -> list[Call]:
+            # What a client has got may not be written down yet, what came before its next answer is.
+            assert rq.client(queue).call("ping") == ["pong"]
             tracer.terminate()
             tracer.wait(PATIENCE)
-            return [call for line in output.read_text().splitlines() if (call := parse(line))]
+            lines = [line for line in output.read_text().splitlines() if "pong" not in line]
+            return [call for line in lines if (call := parse(line))]
 
         yield heard
     finally:

@@ -12,12 +12,12 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rqcore import recovery, unix
 from rqcore.testing import PATIENCE, RunningInstance
+from tests.crash.helpers import until
 
 pytestmark = [pytest.mark.crash, pytest.mark.process]
 
@@ -51,16 +51,6 @@ def rq(rq_instance: RunningInstance, portable: bool) -> RunningInstance:
     return rq_instance
 
 
-def until(wanted: Callable[[], Any], rq: RunningInstance) -> Any:
-    """Look until it is so; nothing tells that a process is there again."""
-    for _ in range(int(PATIENCE / 0.02)):
-        found = wanted()
-        if found:
-            return found
-        select.select([], [], [], 0.02)
-    raise AssertionError(rq.log_text())
-
-
 def runs(rq: RunningInstance) -> list[int]:
     path = rq.directory / "witness" / "runs"
     return [int(line) for line in path.read_text().split()] if path.exists() else []
@@ -83,7 +73,7 @@ def waiting(rq: RunningInstance, trap: str = "") -> str:
 def finished(rq: RunningInstance, msg_id: str) -> None:
     """It ran again, after the first run had ended, and nobody else runs."""
     done = rq.directory / "queue" / "test" / "done"
-    until(lambda: any(done.glob(f"*/*/*/{msg_id}")), rq)
+    until(lambda: any(done.glob(f"*/*/*/{msg_id}")), rq.log_text)
     assert rq.message("test", msg_id)["status"] == "done - again"
     assert not (rq.directory / "witness" / "overlaps").exists(), rq.log_text()
     first, second = runs(rq)
@@ -115,10 +105,11 @@ def test_children_of_a_script_that_is_dead_itself_are_ended_too(rq: RunningInsta
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"garbage\n", b"-1\n\n", b"99999999999999999999\nx\n"]
+    "content",
+    [None, b"", b"garbage\n", b"-1\n\n", b"99999999999999999999\nx\n", os.mkdir, os.mkfifo],
 )
 def test_a_script_without_a_usable_pid_file_is_found_by_its_environment(
-    rq: RunningInstance, content: bytes | None
+    rq: RunningInstance, content: bytes | Callable[[Path], None] | None
 ) -> None:
     if rq.environ.get("RQ_PORTABLE"):
         return  # nothing tells of it there
@@ -128,8 +119,10 @@ def test_a_script_without_a_usable_pid_file_is_found_by_its_environment(
     pid_file = rq.directory / "queue" / "test" / "run" / msg_id / "pid"
     assert pid_file.read_text().split()[0] == str(script)
     pid_file.unlink()
-    if content is not None:
+    if isinstance(content, bytes):
         pid_file.write_bytes(content)
+    elif content is not None:
+        content(pid_file)
     rq.kill(queue)
     finished(rq, msg_id)
 
@@ -188,10 +181,10 @@ def test_a_queue_that_is_killed_again_and_again_comes_back(rq: RunningInstance) 
     rq.start()
     ids = []
     for _ in range(4):
-        pid = until(lambda: pid_or_none(rq), rq)
+        pid = until(lambda: pid_or_none(rq), rq.log_text)
         ids.append(rq.send("test"))
         rq.kill(pid)
-    until(lambda: pid_or_none(rq), rq)
+    until(lambda: pid_or_none(rq), rq.log_text)
     for msg_id in ids:
         assert rq.until("test", msg_id)["status"] == "done - fine"
     rq.stop()

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from rqcore import durable, unix
 from rqcore.durable import ChangedError, Digest, Sync
+from tests.limits import no_descriptor_left
 
 DATA = b"content"
 
@@ -59,16 +60,6 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # --- one thing at a time --------------------------------------------------------------------------
@@ -130,9 +121,10 @@ def test_a_temporary_file_that_a_crash_left_is_in_nobodys_way(tmp_path: Path) ->
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"mine")
     (tmp_path / ".file.tmp").symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic links"):
-        durable.write_file(tmp_path / "file", DATA)
+    durable.write_file(tmp_path / "file", DATA)
     assert (tmp_path / "victim").read_bytes() == b"mine"
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").read_bytes() == DATA
 
 
 @pytest.mark.parametrize(
@@ -557,11 +549,24 @@ def test_a_replacement_that_fails_leaves_what_was_there(tmp_path: Path, sync: Sy
     (tmp_path / "file").write_bytes(DATA)
     with file_size_limit(3), pytest.raises(OSError, match="File too large"):
         sync.replace(f"{tmp_path}/file", b"more than fits")
-    (tmp_path / "dir").mkdir()
-    with pytest.raises(IsADirectoryError):
-        sync.replace(f"{tmp_path}/dir", DATA)
-    assert sorted(os.listdir(tmp_path)) == ["dir", "file"]
+    assert sorted(os.listdir(tmp_path)) == ["file"]
     assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_a_directory_in_the_place_of_a_file_is_kept_under_another_name(
+    tmp_path: Path, sync: Sync
+) -> None:
+    for name in ("file", ".file.tmp", "file.1"):
+        (tmp_path / name / "in it").mkdir(parents=True)
+    sync.replace(f"{tmp_path}/file", DATA)
+    assert (tmp_path / "file").read_bytes() == DATA
+    assert sorted(os.listdir(tmp_path)) == [".file.tmp.1", "file", "file.1", "file.2"]
+    assert os.listdir(tmp_path / "file.2") == ["in it"]
+    durable.replace_unsynced(tmp_path / "file.1", DATA)
+    assert (tmp_path / "file.1").read_bytes() == DATA
+    durable.remove_quietly(tmp_path / "file.2")
+    assert not (tmp_path / "file.2").exists()
+    assert (tmp_path / "file.2.1").is_dir()
 
 
 def test_no_room_is_a_descriptor_short_afterwards(tmp_path: Path) -> None:

@@ -210,9 +210,9 @@ class AgainstModel(RuleBasedStateMachine):
         assert self.schedule.candidate(self.now) == self.model.candidate(self.now)
         assert self.schedule.candidate(self.now) == self.model.candidate(self.now)
         if len(self.model.running) < self.model.num_workers:  # else no hold ends before it matters
-            for msg_id in [i for i, until in self.model.holds.items() if until <= self.now]:
-                if msg_id in {one.msg_id for one in self.model.could_start()}:
-                    del self.model.holds[msg_id]
+            for one in self.model.could_start():
+                if self.model.startable_at(one) <= self.now:  # a hold lasts until the due time, too
+                    self.model.holds.pop(one.msg_id, None)
             assert self.schedule.earliest_due() == self.model.earliest_due()
 
     @invariant()

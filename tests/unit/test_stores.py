@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rqcore import durable
 from rqcore.conformance import StoreConformance
 from rqcore.errors import NotFoundError, StoreLoadError
 from rqcore.lifecycle import State, Step
@@ -20,6 +20,7 @@ from rqcore.message import Message
 from rqcore.store import SpoolStore, UnreadableError, open_store
 from rqcore.stores.directory import DirectoryStore
 from rqcore.stores.memory import MemoryStore
+from tests.limits import no_descriptor_left
 
 ID = "20260101.1200.00.000.00000123"
 
@@ -142,16 +143,6 @@ def store(queue: Path) -> Iterator[DirectoryStore]:
     store.open()
     yield store
     store.close()
-
-
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def add(store: DirectoryStore, state: State = State.QUE) -> str:
@@ -281,6 +272,29 @@ def test_things_set_aside_under_one_name_are_all_kept(store: DirectoryStore, que
     assert [Path(f"{path}.reason").read_text() for path in kept] == [
         "reason 0\n", "reason 1\n", "reason 2\n",
     ]  # fmt: skip
+
+
+def test_what_is_set_aside_is_counted_again_only_when_it_changed(
+    store: DirectoryStore, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def aged() -> None:
+        """Two changes at once would bear the same time."""
+        long_ago = os.stat(queue / "corrupt").st_mtime_ns - 5_000_000_000
+        os.utime(queue / "corrupt", ns=(long_ago, long_ago))
+
+    assert store.set_aside() == 0
+    store.quarantine(add(store), State.QUE, "spoiled")
+    assert store.set_aside() == 1
+    aged()
+    assert store.set_aside() == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "children", lambda _: pytest.fail("it was looked at again"))
+        assert store.set_aside() == 1
+    for path in (queue / "corrupt").iterdir():  # by hand, the reason too
+        path.rename(queue / path.name)
+    assert store.set_aside() == 0
+    (queue / "corrupt").rmdir()
+    assert store.set_aside() == 0
 
 
 def test_running_out_of_descriptors_makes_no_message_unreadable(

@@ -16,6 +16,8 @@ from rqcore import unix
 from rqcore.unix import ClockWatch, FileEvent, Inotify
 
 linux_only = pytest.mark.skipif(not unix.LINUX, reason="only Linux has it")
+#: This run's own: all processes of the machine are looked through, those of another run too.
+MARK = f"RQ_TEST_{os.getpid()}_MARK"
 
 
 @pytest.fixture(params=["linux", "portable"])
@@ -30,7 +32,7 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["sleep", "1000"], env={**os.environ, "RQ_TEST_MARK": "a b=c"})
+    process = subprocess.Popen(["sleep", "1000"], env={**os.environ, MARK: "a b=c"})
     yield process
     process.kill()
     process.wait()
@@ -88,19 +90,19 @@ def test_a_name_with_brackets_and_spaces_confuses_nobody(tmp_path: Path) -> None
 
 @linux_only
 def test_processes_are_found_by_their_environment(child: subprocess.Popen[bytes]) -> None:
-    assert list(unix.processes_by_environment("RQ_TEST_MARK")) == [(child.pid, "a b=c")]
-    assert list(unix.processes_by_environment("TEST_MARK")) == []
-    assert list(unix.processes_by_environment("RQ_TEST")) == []
+    assert list(unix.processes_by_environment(MARK)) == [(child.pid, "a b=c")]
+    assert list(unix.processes_by_environment(MARK.removeprefix("RQ_"))) == []
+    assert list(unix.processes_by_environment(MARK.removesuffix("_MARK"))) == []
     child.kill()
     ended(child.pid)
-    assert list(unix.processes_by_environment("RQ_TEST_MARK")) == []
+    assert list(unix.processes_by_environment(MARK)) == []
 
 
 def test_without_proc_none_are_found(
     child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unix, "LINUX", False)
-    assert list(unix.processes_by_environment("RQ_TEST_MARK")) == []
+    assert list(unix.processes_by_environment(MARK)) == []
 
 
 @linux_only

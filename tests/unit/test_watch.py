@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,6 +190,23 @@ def test_looking_stops_when_nothing_is_watched(
     loop.after(0.1, loop.stop)
     loop.run()
     assert loop.wakeups - before <= 2
+
+
+def test_without_an_inotify_instance_left_it_is_looked(
+    loop: Loop, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(unix, "HAVE_INOTIFY", True)
+    monkeypatch.setattr(unix, "Inotify", none_left)
+    monkeypatch.setattr(watch, "_LOOK_EVERY", 0.01)
+    files = watcher(loop, lambda: None)
+    assert "fs.inotify.max_user_instances" in caplog.text
+    files.members(str(tmp_path), told)
+    (tmp_path / "new").mkdir()
+    told.until(lambda: "new" in told.names)
 
 
 @pytest.mark.skipif(not unix.HAVE_INOTIFY, reason="this system has no inotify")

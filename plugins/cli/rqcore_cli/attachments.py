@@ -69,7 +69,7 @@ def attach(app: App, ref: Ref, source: Source) -> None:
         path = source.path
         if path == STDIN:
             path = stack.enter_context(_standard_input(app))
-        stack.enter_context(attaching(app, ref.queue, source.name, os.stat(path).st_size))
+        stack.enter_context(attaching(app, ref.queue, source.name, path))
         ask(app, ref, "attach_message", pathname=path, name=source.name)
 
 

@@ -207,8 +207,10 @@ def _await_queue(app: App, name: str) -> None:
 
 
 def _check_comes_back(app: App, name: str, error: UnreachableError) -> None:
-    children = app.ask_manager("describe")["children"]
-    states = [c["state"] for c in children if (c["kind"], c["name"]) == ("queue", name)]
+    told = app.ask_manager("describe")
+    if told["stopping"]:
+        return  # the next try finds nobody, and says so
+    states = [c["state"] for c in told["children"] if (c["kind"], c["name"]) == ("queue", name)]
     if states in ([], ["failed"]):
         raise app.why_unreachable(name, error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,10 +67,15 @@ class Rq:
 
     def begin(self, *words: str) -> subprocess.Popen[bytes]:
         """Start ``rq`` with these words and go on; whoever does not wait for it sees it killed."""
-        process = subprocess.Popen(
-            [*WORDS, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=self.environ, cwd=self.cwd,
-        )  # fmt: skip
+        # A shell that started the tests in the background made them ignore Ctrl-C.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(
+                [*WORDS, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, env=self.environ, cwd=self.cwd,
+            )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGINT, before)
         self.begun.append(process)
         return process
 

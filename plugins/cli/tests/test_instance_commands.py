@@ -156,6 +156,8 @@ def test_reload_starts_what_is_new_and_tells_what_is_wrong(
     warned = rq("reload")
     assert '"num_wrkers" is not a key that rqcore knows; did you mean "num_workers"?' in warned.err
     assert warned.err.endswith("the configuration is loaded\n")
+    # It was waited for.
+    assert running.client("more").call("ping") == ["pong"]
     rq("send", "more", "--wait")
     running.configure(port="x")
     wrong = rq("reload", status=1)
@@ -168,6 +170,9 @@ def test_status_is_a_table_with_reasons(rq: Rq, rq_instance: RunningInstance) ->
     rq_instance.queue("good", "#!/bin/sh\necho done >&3\n")
     rq_instance.queue("lost", "/nowhere/script")
     rq_instance.queue("shut", "#!/bin/sh\necho done >&3\n", num_workers=3)
+    rq_instance.queue("torn", "#!/bin/sh\necho done >&3\n")
+    torn = rq_instance.directory / "queue/torn/que/20260101.1200.00.000.1"
+    torn.mkdir(parents=True)
     rq_instance.start()
     rq("queue", "down", "shut")
     rq("send", "good", "--wait")
@@ -177,14 +182,17 @@ def test_status_is_a_table_with_reasons(rq: Rq, rq_instance: RunningInstance) ->
     assert lines[2].split() == (
         "QUEUE STATUS PREP QUE RUN DONE RELAYED ERR WORKERS UP".split()  # noqa: SIM905
     )
-    good, lost, shut = (line.split(maxsplit=10) for line in lines[3:])
+    good, lost, shut, torn_one = (line.split(maxsplit=10) for line in lines[3:])
     assert good[:9] == ["good", "UP", "0", "0", "0", "1", "0", "0", "0/1"]
     assert lost[:5] == ["lost", "SCRIPTERROR", "0", "1", "0"]
     assert "/nowhere/script" in lost[10]
     assert shut[1] == "DOWN"
     assert shut[10] == "refuses messages; rq queue up shut"
+    assert torn_one[10] == "1 in corrupt/; rq queue show torn"
+    place = rq_instance.directory / "queue/torn/corrupt"
+    assert f"corrupt    1 in {place}, each with its NAME.reason" in rq("queue", "show", "torn").out
     told = rq("status", "--json").json()
-    assert [row["name"] for row in told["queues"]] == ["good", "lost", "shut"]
+    assert [row["name"] for row in told["queues"]] == ["good", "lost", "shut", "torn"]
     assert told["services"] == []
     lines_told = rq("status", "--jsonl").json_lines()
     assert [row["counts"] for row in lines_told] == [row["counts"] for row in told["queues"]]

@@ -68,6 +68,13 @@ def test_what_cannot_be_made_is_told(rq: Rq, running: RunningInstance) -> None:
     assert "write KEY=VALUE" in rq(
         "queue", "create", "x", "--script", script, "--set", "what", status=2
     ).err  # fmt: skip
+    for words in (["create", "x", "--script", script], ["config", "work"]):
+        misspelt = rq("queue", *words, "--set", "num_wrkers=5", status=2).err
+        assert '--set num_wrkers: rqcore knows no such key; did you mean "num_workers"?' in misspelt
+    assert not (running.directory / "queue/x").exists()
+    foreign = rq("queue", "create", "foreign", "--script", script, "--set", "colour=red").err
+    assert '"colour" is not a key that rqcore knows' in foreign
+    assert config_of(running, "foreign")["colour"] == "red"
     late = rq("queue", "create", "late", "--script", "./gone")
     assert f"{rq.cwd / 'gone'}: No such file or directory; the queue starts no message" in late.err
     (rq.cwd / "plain").touch()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rqcore_cli.progress import read_so_far
 
 from rqcore.testing import RunningInstance
 
@@ -78,6 +79,17 @@ def test_a_terminal_is_shown_how_far_it_is(rq: Rq, running: RunningInstance) -> 
     assert "\x1b[?25l" in seen  # the cursor is hidden while a bar is drawn
     assert re.search(r"attached large, 200 MB, \S+ [KMG]B/s", seen)
     assert re.search(r"work/\S+ done - said nothing\r\n", seen)
+
+
+def test_how_far_a_file_is_read_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a file"
+    path.write_bytes(bytes(1000))
+    assert read_so_far(os.getpid(), str(path)) is None
+    with path.open("rb", buffering=0) as file:
+        assert read_so_far(os.getpid(), str(path)) == 0
+        file.read(300)
+        assert read_so_far(os.getpid(), str(path)) == 300
+    assert read_so_far(2**22 + 1, str(path)) is None
 
 
 @pytest.mark.process

@@ -197,8 +197,8 @@ rq reload
 def reload(ctx: click.Context) -> None:
     """Read all configuration anew, without disturbing what runs.
 
-    New queue directories start, removed ones stop. What is wrong is told; a configuration that is
-    wrong leaves the old one in force, and the exit status is 1.
+    New queue directories start, and are waited for; removed ones stop. What is wrong is told; a
+    configuration that is wrong leaves the old one in force, and the exit status is 1.
     """
     app = ctx.ensure_object(App)
     told: list[str] = app.ask_manager("reload")

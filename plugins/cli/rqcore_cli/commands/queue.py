@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -71,6 +71,7 @@ def show(app: App, name: str, *, as_json: bool) -> None:
     fields([
         ("queue", row["name"]), ("status", row["status"]), ("reason", row["problem"]),
         ("script", row["script"]), ("messages", counts or "none"),
+        ("corrupt", _set_aside(app, name, row["corrupt"])),
         ("workers", row["workers"] and f"{len(row['running'])} of {row['workers']} busy"),
         ("pid", row["pid"]),
         ("up", "" if row["uptime"] is None else times.span(row["uptime"])),
@@ -83,6 +84,14 @@ def show(app: App, name: str, *, as_json: bool) -> None:
             [(f"{name}/{run['msg_id']}", run["pid"], run["status"]) for run in row["running"]],
             right={"PID"},
         )
+
+
+def _set_aside(app: App, name: str, count: int | None) -> str:
+    """Where what could not be read lies, why, and how it comes back."""
+    if not count:
+        return ""
+    folder = os.path.join(app.instance.queue_dir(name), "corrupt")
+    return f"{count} in {folder}, each with its NAME.reason; mended, move it back into que"
 
 
 @command(
@@ -128,6 +137,7 @@ def create(
     app.ask_manager("create_queue", config)
     app.say(f"queue {name} is made; send it a message with: rq send {name}")
     _warn_unfit_script(app, path)
+    _warn_of_others(app, name, config)
 
 
 def _script_path(app: App, script: str) -> str:
@@ -149,6 +159,15 @@ def _warn_unfit_script(app: App, script: str) -> None:
         app.warn(f"{path} is not executable; make it so with: chmod +x {path}")
 
 
+def _warn_of_others(app: App, name: str, config: dict[str, Any]) -> None:
+    """Keys that are a plugin's, or nobody's; what is wrong was refused already."""
+    from rqcore.config import parse_queue  # noqa: PLC0415 - only for this
+
+    _, warnings = parse_queue(config, str(app.instance.queue_config_file(name)), name)
+    for warning in warnings:
+        app.warn(str(warning))
+
+
 def _settings(given: tuple[str, ...]) -> dict[str, Any]:
     found = {}
     for item in given:
@@ -159,7 +178,23 @@ def _settings(given: tuple[str, ...]) -> dict[str, Any]:
             found[key] = json.loads(value)
         except ValueError:
             found[key] = value
+    _refuse_misspelt(found)
     return found
+
+
+def _refuse_misspelt(keys: Iterable[str]) -> None:
+    """What looks like one of our keys was meant to be it; any other may be a plugin's."""
+    from rqcore.config import OLD_COALESCE_KEYS, QUEUE_KEYS  # noqa: PLC0415 - only for this
+    from rqcore.schema import did_you_mean  # noqa: PLC0415
+
+    known = (*QUEUE_KEYS, *OLD_COALESCE_KEYS)
+    for key in keys:
+        hint = "" if key in known else did_you_mean(key, known)
+        if hint:
+            raise click.UsageError(
+                f"--set {clean(key)}: rqcore knows no such key; {hint} "
+                "If a plugin reads it, write it into config.json"
+            )
 
 
 @command(

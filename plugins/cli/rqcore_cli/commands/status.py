@@ -41,17 +41,19 @@ def _silent(name: str, child: dict[str, Any] | None, problem: str) -> dict[str, 
     return {
         "name": name, "status": state, "admin": None, "oper": None, "pid": None, "uptime": None,
         "problem": (child or {}).get("problem") or problem, "counts": dict.fromkeys(STATES),
-        "workers": None, "script": None, "running": [],
+        "workers": None, "script": None, "running": [], "corrupt": None,
     }  # fmt: skip
 
 
 def _explained(row: dict[str, Any]) -> str:
-    """What to do about an admin state that somebody has set."""
+    """What to do about an admin state that somebody has set, or about what was set aside."""
     match row["admin"], row["status"]:
         case "DOWN", "DOWN":
             return f"refuses messages; rq queue up {row['name']}"
         case "PAUSE", "PAUSE":
             return f"starts no message; rq queue resume {row['name']}"
+        case _ if row["corrupt"]:
+            return f"{row['corrupt']} in corrupt/; rq queue show {row['name']}"
         case _:
             return ""
 
