@@ -113,7 +113,7 @@ def prepared(web: Web) -> str:
         ("notes for ünïcode.txt", b"a line\n" * 50), ("dot.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50),
         ("a" * 120 + ".bin", bytes(range(256))),
     ):  # fmt: skip
-        path = web.rq.directory / "attachment"
+        path = web.rq.directory / f"given-{len(data)}"
         path.write_bytes(data)
         args = {"msg_id": msg_id, "pathname": str(path), "name": name}
         web.rq.ask("hello", "attach_message", args)

@@ -17,6 +17,8 @@ const SOONEST = 500;
 const SHARE = 4;
 // An interruption that is shorter is nobody's business.
 const QUIET = 600;
+// A page that leaves because a form was sent must not be loaded again meanwhile: that would call it back.
+const LEAVING = 10000;
 const COUNTED = /(\d+(?:[.,]\d+)*)\s*(?:of|\/|out of)\s*(\d+(?:[.,]\d+)*)\b/gi;
 const PERCENT = /(\d+(?:\.\d+)?)\s*%/;
 // eslint-disable-next-line no-control-regex
@@ -31,6 +33,7 @@ let fetching = false;
 let earliest = 0;
 let timer = 0;
 let lostTimer = 0;
+let leavingUntil = 0;
 let port = null;
 
 export function startLive() {
@@ -40,10 +43,14 @@ export function startLive() {
   paused = sessionStorage.getItem("rq-paused") === "yes";
   button.addEventListener("click", togglePause);
   document.addEventListener("visibilitychange", () => refreshSoon());
+  document.addEventListener("submit", (event) => {
+    if (!event.defaultPrevented && event.target.method !== "dialog") leavingUntil = performance.now() + LEAVING;
+  });
   window.addEventListener("pagehide", leave);
   window.addEventListener("pageshow", (event) => {
     if (!event.persisted) return;
     stale = true;
+    leavingUntil = 0;
     join();
   });
   show();
@@ -125,11 +132,12 @@ function show() {
 function refreshSoon() {
   if (!stale || paused || fetching || !connected || document.hidden) return;
   clearTimeout(timer);
-  timer = setTimeout(refresh, Math.max(0, earliest - performance.now()));
+  timer = setTimeout(refresh, Math.max(0, earliest - performance.now(), leavingUntil - performance.now()));
 }
 
 async function refresh() {
   if (!stale || paused || fetching || !connected || document.hidden) return;
+  if (performance.now() < leavingUntil) return refreshSoon();
   stale = false;
   fetching = true;
   const began = performance.now();
@@ -154,6 +162,7 @@ function regions(root) {
 function replace(fresh) {
   const here = regions(document);
   const there = new Map(regions(fresh).map((part) => [part.dataset.live, part]));
+  if (performance.now() < leavingUntil) return;
   if (here.length !== there.size || here.some((part) => !there.has(part.dataset.live))) {
     // Another page altogether: the message was deleted, or its log begins.
     location.reload();
