@@ -251,3 +251,24 @@ def test_the_stream_of_events_tells_a_token_only_of_its_own_queue(
         process.terminate()
     assert b"zqother" not in heard
     site.rq.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("new_queue", {"queue[name]": "third", "queue[script]": "/bin/true"}, 404),
+        ("new_queue_link", {"queue[json_path]": "queue/zqother/config.json"}, 403),
+        ("delete_queue", {"queue_name": "zqother"}, 404),
+        ("q/zqother/adminoper", {"pause": "1"}, 404),
+        ("q/zqother/restart", {}, 404),
+        ("-/q/zqother/config", {"config": "{}"}, 404),
+    ],
+)
+def test_a_token_for_one_queue_neither_makes_nor_changes_another(
+    site: Web, bearer: tuple[str, str], path: str, fields: dict[str, str], status: int
+) -> None:
+    data = [word for name, value in fields.items() for word in ("-d", f"{name}={value}")]
+    for page in ([], ["-H", "Accept: text/html", "-d", "x_format=html"]):
+        assert site.curl(path, *bearer, "-X", "POST", *data, *page).status == status
+    assert site.rq.instance.queue_names() == ["mine", "zqother"]
+    assert site.rq.instance.admin_state("zqother") == "UP"

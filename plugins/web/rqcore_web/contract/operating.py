@@ -12,7 +12,7 @@ from rqcore import durable
 from rqcore.config import ConfigError, decode_json
 from rqcore.schema import MAX_BYTES
 from rqcore_web import forms
-from rqcore_web.access import ForbiddenError, need
+from rqcore_web.access import ForbiddenError, need, who
 from rqcore_web.contract.answers import decided, is_fine, outcome, site_of, speaks_json
 from rqcore_web.forms import BodyError, Form
 
@@ -47,6 +47,7 @@ async def new_queue(request: Request) -> Response:
     given = form.mapping("queue")
     if given is None:
         raise BodyError("queue[name] and queue[script] are missing")
+    need(request, "admin", str(given.get("name", "")))
     # A field that was left empty was not filled in; only an empty exec_prefix means something.
     config = {key: value for key, value in given.items() if value != "" or key == "exec_prefix"}
     answer = await site_of(request).spool.manager.call("create_queue", config)
@@ -56,6 +57,8 @@ async def new_queue(request: Request) -> Response:
 async def new_queue_link(request: Request) -> Response:
     """``POST new_queue_link``: the config is a file on this machine, named by ``queue[json_path]``."""
     form = await _read_allowed(request)
+    if who(request).queues is not None:
+        raise ForbiddenError("who is limited to some queues makes none from a file")
     path = str((form.mapping("queue") or {}).get("json_path", ""))
     if not path or "\0" in path:
         raise BodyError("queue[json_path] is missing: the path of the queue's config")
