@@ -123,8 +123,13 @@ def read_file(path: PathLike, most: int) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
         if info.st_size > most:
             raise OSError(errno.EFBIG, f"longer than {most} bytes", os.fspath(path))
-        with open(fd, "rb", closefd=False) as file:
-            return file.read()
+        data = os.read(fd, info.st_size + 1)
+        while info.st_size < len(data) <= most:  # it has grown meanwhile
+            more = os.read(fd, _CHUNK)
+            if not more:
+                break
+            data += more
+        return data
     finally:
         os.close(fd)
 

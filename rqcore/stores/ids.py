@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from time import time_ns
 
 from rqcore.durable import children
 from rqcore.message import is_msg_id
+
+#: A minute's directory with fewer entries is read as quickly as it is found.
+_MANY = 500
+#: Nanoseconds after which a directory's time certainly tells of the next change.
+_SURE_AFTER = 2_000_000_000
 
 
 class SortedIds:
@@ -61,23 +67,41 @@ def hashed_path(root: str, msg_id: str) -> str:
 
 
 class HashedIds:
-    """The ids under ``root/YYYYMMDD/HH/MM``."""
+    """The ids under ``root/YYYYMMDD/HH/MM``.
+
+    A minute may hold tens of thousands.  The names in the last such minute that was read are kept, so
+    that whoever pages through it does not have it read for each page; they count as long as nothing
+    came into or left the directory since.
+    """
 
     def __init__(self, root: str) -> None:
         self._root = root
+        #: A minute's directory, when it was changed last (in ns), and what is in it, oldest first.
+        self._kept: tuple[str, int, list[str]] = ("", 0, [])
 
     def newest(self, limit: int, before: str) -> list[str]:
         """At most ``limit`` ids before ``before`` ("" for no bound), newest first."""
         found: list[str] = []
         for bucket in self._buckets(before[:8], before[9:11], before[11:13]):
-            ids = [name for name in children(bucket) if is_msg_id(name)]
-            ids.sort(reverse=True)
-            for msg_id in ids:
-                if not before or msg_id < before:
-                    found.append(msg_id)
+            names = self._names(bucket)
+            end = bisect_left(names, before) if before else len(names)
+            for at in range(end - 1, -1, -1):
+                if is_msg_id(names[at]):
+                    found.append(names[at])
                     if len(found) == limit:
                         return found
         return found
+
+    def _names(self, bucket: str) -> list[str]:
+        """Everything in a minute's directory, ids or not, oldest first."""
+        changed = _changed(bucket)
+        if (bucket, changed) == self._kept[:2]:
+            return self._kept[2]
+        names = sorted(children(bucket))
+        # One that was changed just now may change again without its time telling it.
+        if len(names) >= _MANY and time_ns() - changed > _SURE_AFTER:
+            self._kept = (bucket, changed, names)
+        return names
 
     def all(self) -> Iterator[str]:
         """All of them, newest minute first."""
@@ -108,6 +132,13 @@ class HashedIds:
                 for m in _descending(f"{self._root}/{d}/{h}", 2):
                     if not (day and d == day and h == hour and m > minute):
                         yield f"{self._root}/{d}/{h}/{m}"
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _links(path: str) -> int:
