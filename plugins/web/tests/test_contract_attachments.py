@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from tests.conftest import Answer, Web
 
 JSON = ("-F", "x_format=json")
+#: A plugin that does not like some files.
+PICKY = """
+from rqcore.hookspecs import Reject, hookimpl
+
+@hookimpl
+def rq_check_attachment(message, attachment, queue):
+    return Reject("no viruses") if attachment.name == "virus" else None
+"""
 
 
 @pytest.fixture(scope="module")
 def site(shared: Web) -> Web:
     shared.rq.queue("test", shared.HELLO)
+    shared.rq.plugin("picky", PICKY)
     shared.rq.queue(
         "writes",
         "#!/bin/sh\necho '<script>alert(1)</script>'\necho x > out.html\nln -s /etc/passwd link\n"
@@ -94,6 +103,13 @@ def test_people_are_led_to_the_message(site: Web) -> None:
     answer = attach(site, msg_id, "-F", "filedata=@-;filename=x")
     assert (answer.status, answer.headers["location"]) == (303, f"/q/test/{msg_id}")
     assert "rq_flash=" in answer.headers["set-cookie"]
+
+
+def test_what_a_plugin_refuses_is_told_and_leaves_nothing(site: Web) -> None:
+    msg_id = prepared(site)
+    answer = attach(site, msg_id, "-F", "filedata=@-;filename=virus", *JSON)
+    assert (answer.status, answer.json()) == (200, ["fail", "no viruses (plugin picky)"])
+    assert attached(site, msg_id) == {}
 
 
 def test_the_same_name_replaces_and_the_script_finds_it(site: Web) -> None:
@@ -364,6 +380,7 @@ def test_a_message_comes_with_its_file(site: Web, method: str) -> None:
     ("body", "name", "status", "reason"),
     [
         ('{"dest": "test"}', "a%b", 200, "invalid character"),
+        ('{"dest": "test"}', "virus", 200, "no viruses"),
         ('{"dest": ""}', "x", 200, 'missing required "dest"'),
         ('{"dest": "test", "_method": "single_que"}', "x", 400, "single_que takes no file"),
         ("{", "x", 400, "mesg is not JSON"),

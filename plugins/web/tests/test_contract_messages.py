@@ -142,6 +142,16 @@ def test_text_may_hold_any_letters(site: Web) -> None:
     assert "☃".encode() in answer.body
 
 
+def test_bytes_that_are_no_text_stay_as_they_are(site: Web) -> None:
+    body = b'mesg={"dest": "test", "param1": "\xff"}'
+    msg_id = made(site.curl("q/test/new_message", "--data-binary", "@-", stdin=body))
+    done = site.rq.until("test", msg_id, "done")
+    assert site.curl(f"q/test/{msg_id}/log/stdio.log").body == b"hello \xff\n"
+    answer = site.curl(f"q/test/{msg_id}.json")
+    assert rb'"param1": "\udcff"' in answer.body.replace(b'":"', b'": "')
+    assert answer.json()["param1"] == done["param1"] == "\udcff"
+
+
 JSON = ("-H", "Content-Type: application/json")
 REFUSED = {
     "no body": ((), 400, "mesg is missing"),
@@ -420,7 +430,9 @@ def test_a_way_back_on_this_site_is_taken(site: Web, back: str, location: str) -
 @pytest.fixture(scope="module")
 def searched(site: Web) -> Web:
     for param in ("ear", "hello:pear", "search", "html", "html"):
-        body = json.dumps({"dest": "search", "param1": param, "_method": "prep", "count": 2})
+        fields = {"dest": "search", "param1": param, "_method": "prep", "count": 2}
+        hooks = ["http://a", "http://b"] if param == "ear" else []
+        body = json.dumps({**fields, "post_run_webhook": hooks})
         site.curl("q/search/new_message", "--data-urlencode", f"mesg={body}")
     return site
 
@@ -441,6 +453,9 @@ def searched(site: Web) -> Web:
         ("&query[param2]=", 5),
         ("&query[state]=prep", 5),
         ("&query[]=ear", 5),
+        ("&query[post_run_webhook]=//a", 1),
+        ("&query[post_run_webhook]=http://a&exact=1", 1),
+        ("&query[post_run_webhook]=a&exact=1", 0),
     ],
 )
 def test_search(searched: Web, query: str, count: int) -> None:
