@@ -22,6 +22,9 @@ _FIELDS = (
     "fsync", "schedule",
 )  # fmt: skip
 
+#: What a line of the schedule means that says nothing of it.
+_CATCHUP = {"catchup": "last"}
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -47,7 +50,7 @@ def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
         "blocking_params": _numbers(raw.get("blocking_params")),
         "fsync": raw.get("fsync") is None or raw["fsync"] == "fsync" or truth(raw["fsync"]),
         "schedule": [
-            {key: _text(entry.get(key)) for key in SCHEDULE_KEYS}
+            _entry(entry)
             for entry in (entries if isinstance(entries, list) else [])
             if isinstance(entry, Mapping)
         ],
@@ -81,9 +84,7 @@ def shown_again(form: Mapping[str, Any]) -> dict[str, Any]:
         "coalesce_params": _numbers(form.get("coalesce_params")),
         "blocking_params": _numbers(form.get("blocking_params")),
         "fsync": form.get("fsync") == "yes",
-        "schedule": [
-            {key: _text(entry.get(key)) for key in SCHEDULE_KEYS} for entry in _entries(form)
-        ],
+        "schedule": [_entry(entry) for entry in _entries(form)],
     }
 
 
@@ -103,7 +104,8 @@ def configured(
         "blocking_params": wanted["blocking_params"],
         "fsync": "fsync" if wanted["fsync"] else "no-fsync",
         "schedule": [
-            {key: value for key, value in entry.items() if value} for entry in wanted["schedule"]
+            {key: value for key, value in entry.items() if value not in ("", _CATCHUP.get(key))}
+            for entry in wanted["schedule"]
         ],
     }
     before = fields_of(old)
@@ -139,15 +141,15 @@ def check(raw: Mapping[str, Any], file: str, name: str) -> tuple[list[Problem], 
 
     An entry of the schedule that would be skipped forbids it: whoever saves it would have it run.
     """
+    problems: Iterable[KernelProblem] = ()
+    warnings: Iterable[KernelProblem] = ()
     try:
         _, warnings = parse_queue(raw, file, name)
     except ConfigError as error:
-        return problems_of(error.problems), problems_of(error.warnings)
-    found = problems_of(warnings)
-    return (
-        [problem for problem in found if problem.key.startswith("schedule")],
-        [problem for problem in found if not problem.key.startswith("schedule")],
-    )
+        problems, warnings = error.problems, error.warnings
+    odd = problems_of(warnings)
+    skipped = [problem for problem in odd if problem.key.startswith("schedule")]
+    return [*problems_of(problems), *skipped], [one for one in odd if one not in skipped]
 
 
 def problems_of(found: Iterable[KernelProblem]) -> list[Problem]:
@@ -183,6 +185,10 @@ def _old_coalesce(raw: Mapping[str, Any]) -> list[int]:
     if not truth(raw.get("coalesce")):
         return []
     return [n for n, name in enumerate(PARAM_NAMES, 1) if truth(raw.get(f"coalesce_{name}"))]
+
+
+def _entry(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _text(entry.get(key)) or _CATCHUP.get(key, "") for key in SCHEDULE_KEYS}
 
 
 def _whole(text: str) -> int | str | None:
