@@ -111,7 +111,7 @@ function moving(text, style) {
     } else if (kind === "escape") {
       i = escape(text, i + 1);
     } else {
-      if (code >= 0xa0 || (code >= 0x20 && code !== DEL)) line.write(String.fromCodePoint(code), style);
+      if (code >= 0xa0 || (code >= 0x20 && code < DEL)) line.write(String.fromCodePoint(code), style);
       else control(line, code, style);
       i += code > 0xffff ? 2 : 1;
     }
