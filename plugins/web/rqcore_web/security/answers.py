@@ -42,9 +42,9 @@ class DeniedError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def refusal(denied: DeniedError, path: str, request_id: str) -> Response:
-    """The answer to who asked for this path below the site's root."""
-    if not path.startswith("/api/"):
+def refusal(denied: DeniedError, path: str, request_id: str, *, api: bool) -> Response:
+    """The answer to who asked for this path; ``api`` says that it is below the API's."""
+    if not api:
         return Response(
             f"{denied.detail}\n", denied.status, denied.headers, "text/plain; charset=utf-8"
         )

@@ -143,7 +143,9 @@ class _Passage:
 
     async def refuse(self, denied: DeniedError, receive: Receive) -> None:
         """Answer that it goes no further."""
-        await refusal(denied, self.path, self.id)(self.scope, receive, self.send)
+        api = self.path.startswith("/api/")
+        answer = refusal(denied, self.scope["path"], self.id, api=api)
+        await answer(self.scope, receive, self.send)
 
     def failed(self, error: Exception) -> None:
         """Note what a route failed with."""
