@@ -13,11 +13,14 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from functools import partial
+from email.utils import formatdate
+from functools import lru_cache, partial
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, cast
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from rqcore import durable
 from rqcore.instance import Instance
@@ -41,12 +44,40 @@ _log = logging.getLogger(__name__)
 _GRACE = 5
 
 
+class _State(ServerState):
+    """What uvicorn adds to each answer, the date, made when it is asked for."""
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        return _date(int(time()))
+
+    @default_headers.setter
+    def default_headers(self, value: list[tuple[bytes, bytes]]) -> None:
+        """Not taken: see above."""
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> list[tuple[bytes, bytes]]:
+    return [(b"date", formatdate(second, usegmt=True).encode("ascii"))]
+
+
 class _Server(uvicorn.Server):
-    """uvicorn, which leaves the signals to us and says when it listens."""
+    """uvicorn, which leaves the signals to us, says when it listens, and sleeps when nobody asks."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self.server_state = _State()
         self._on_ready = on_ready
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish what is under way and end."""
+        self.should_exit = True
+        self._stop.set()
+
+    async def main_loop(self) -> None:
+        """Until `stop`; uvicorn's own wakes up ten times a second."""
+        await self._stop.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -110,7 +141,7 @@ async def _serve(site: Site, sock: socket.socket, tls: Tls | None, context: Serv
     def stop() -> None:
         loop.remove_reader(context.stop_fd)
         site.hub.close()
-        server.should_exit = True
+        server.stop()
 
     loop.add_reader(context.stop_fd, stop)
     loop.add_signal_handler(signal.SIGTERM, stop)
