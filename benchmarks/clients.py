@@ -1,14 +1,15 @@
 """Many clients at once, cheap enough not to be what is measured.
 
-`Clients` are connections in processes of their own, each connection with one request under way at
-a time, as a client that waits for its answer has.  The request is framed once; an answer is only
-looked at for its ``ok`` and its id.
+Connections in processes of their own, each with one request under way at a time, as a client that waits
+for its answer has.  The request is framed once; an answer is only looked at for its end, its ``ok`` and
+its id.  They speak to a queue's socket or, given an `Http`, to the web service.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import socket
 import time
@@ -18,6 +19,8 @@ from typing import Any
 
 from rqcore import wire
 
+#: By either interface: ``["ok", FULL_ID]``, or an object with the field ``full_id``.
+_ANSWER = re.compile(rb'(?:\["ok", *|"full_id": *)"[^"]*/([\d.]+)"')
 _MESSAGE = {"dest": "bench", "param1": "one", "param2": "two", "due": 1}
 
 
@@ -45,11 +48,29 @@ def frame(**fields: Any) -> bytes:
     return wire.encode(b"create_message " + json.dumps({**_MESSAGE, **fields}).encode())
 
 
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A URL to create messages by: the port on the loopback address, and the path."""
+
+    port: int
+    path: str
+
+    @property
+    def request(self) -> bytes:
+        """The whole request."""
+        body = json.dumps(_MESSAGE).encode()
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
 def send(
-    path: str, connections: int, processes: int = 1,
+    path: str | Http, connections: int, processes: int = 1,
     *, seconds: float | None = None, count: int | None = None,
 ) -> Sent:  # fmt: skip
-    """Send messages to this socket, for so long or so many; returns when all are answered."""
+    """Send messages to this socket or URL, for so long or so many; returns when all are answered."""
     shares = [_share(connections, processes, i) for i in range(processes)]
     counts = [None if count is None else _share(count, processes, i) for i in range(processes)]
     began = time.perf_counter()
@@ -77,7 +98,35 @@ def _share(total: int, parts: int, which: int) -> int:
     return total // parts + (which < total % parts)
 
 
-def _fork(path: str, connections: int, seconds: float | None, count: int | None) -> tuple[int, int]:
+def _connect(path: str | Http) -> socket.socket:
+    if isinstance(path, Http):
+        sock = socket.create_connection(("127.0.0.1", path.port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect(path)
+    return sock
+
+
+def _whole(answer: bytes, path: str | Http) -> bool:
+    """Is this all of the answer?  One of the wire protocol comes in one piece."""
+    if not isinstance(path, Http):
+        return True
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    return bool(end) and length is not None and len(body) >= int(length[1])
+
+
+def _id_of(answer: bytes) -> str:
+    found = _ANSWER.search(answer)
+    if found is None:
+        raise RuntimeError(f"not accepted: {answer!r}")
+    return found[1].decode()
+
+
+def _fork(
+    path: str | Http, connections: int, seconds: float | None, count: int | None
+) -> tuple[int, int]:
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid:
@@ -95,14 +144,15 @@ def _fork(path: str, connections: int, seconds: float | None, count: int | None)
         os._exit(status)
 
 
-def _work(path: str, connections: int, seconds: float | None, count: int | None) -> dict[str, Any]:
-    request = frame()
+def _work(
+    path: str | Http, connections: int, seconds: float | None, count: int | None
+) -> dict[str, Any]:
+    request = path.request if isinstance(path, Http) else frame()
     selector = selectors.DefaultSelector()
     asked: dict[socket.socket, float] = {}
+    pieces: dict[socket.socket, bytes] = {}
     for _ in range(connections):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.connect(path)
-        selector.register(sock, selectors.EVENT_READ)
+        selector.register(_connect(path), selectors.EVENT_READ)
     left = count if count is not None else 1 << 60
     answered: list[tuple[float, str]] = []
     latencies: list[float] = []
@@ -116,13 +166,16 @@ def _work(path: str, connections: int, seconds: float | None, count: int | None)
             left -= 1
     while asked:
         for key, _ in selector.select():
-            sock = key.fileobj  # type: ignore[assignment]  # only sockets were registered
-            answer = sock.recv(4096)
+            sock = key.fileobj
+            assert isinstance(sock, socket.socket)
+            piece = sock.recv(4096)
+            answer = pieces.pop(sock, b"") + piece
+            if piece and not _whole(answer, path):
+                pieces[sock] = answer
+                continue
             now = time.perf_counter()
             latencies.append(now - asked.pop(sock))
-            if b'["ok"' not in answer:
-                raise RuntimeError(f"not accepted: {answer!r}")
-            answered.append((now, answer.rpartition(b"/")[2].rstrip(b'"]').decode()))
+            answered.append((now, _id_of(answer)))
             if left and now < end:
                 asked[sock] = now
                 sock.sendall(request)

@@ -42,7 +42,7 @@ def measure(bench: Bench) -> list[Figure]:
             for kind, (_, command, _) in scripts.items():
                 limit = limits.spawn(command, seconds)
                 for workers in _WORKERS:
-                    rate, each = _run(instance, f"{kind}{workers}", count)
+                    rate, each = run(instance, f"{kind}{workers}", count)
                     rounds.setdefault((kind, workers), []).append((rate, limit))
                     cpu.setdefault((kind, workers), []).append(each)
     return [
@@ -54,7 +54,7 @@ def measure(bench: Bench) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _run(instance: RunningInstance, name: str, count: int) -> tuple[float, float]:
+def run(instance: RunningInstance, name: str, count: int) -> tuple[float, float]:
     """Messages per second, and the queue process's CPU seconds for each."""
     client = instance.client(name)
     pid = client.ask("describe")["pid"]

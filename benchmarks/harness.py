@@ -52,6 +52,8 @@ class Bench:
 
     folder: Path
     quick: bool
+    #: So many done messages, instead of what is usual; 0 for that.
+    done: int = 0
 
     @property
     def rounds(self) -> int:

@@ -22,7 +22,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import attach, backlog, enqueue, finish, idle, latency, limits, upload
+from benchmarks import (
+    attach,
+    backlog,
+    enqueue,
+    finish,
+    idle,
+    latency,
+    limits,
+    million,
+    upload,
+    web,
+)
 from benchmarks.harness import Bench, Figure
 
 BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
@@ -33,6 +44,8 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
     "backlog": backlog.measure,
     "idle": idle.measure,
     "attach": attach.measure,
+    "web": web.measure,
+    "million": million.measure,
     "upload": upload.measure,
 }
 
@@ -45,6 +58,9 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a rough look, in less than a minute")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too ('-': stdout)")
+    parser.add_argument(
+        "--done", type=int, default=0, metavar="N", help="done messages, for million"
+    )
     parser.add_argument("--dir", default="build", help="where to measure (default: build)")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in BENCHMARKS]
@@ -63,7 +79,7 @@ def main() -> int:
             began = time.perf_counter()
             own = folder / name
             own.mkdir()
-            results[name] = BENCHMARKS[name](Bench(own, options.quick))
+            results[name] = BENCHMARKS[name](Bench(own, options.quick, options.done))
             print(f"\n{name} ({time.perf_counter() - began:.0f} s)", file=table)
             for figure in results[name]:
                 print(_line(figure), file=table, flush=True)
