@@ -14,7 +14,9 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import (  # type: ignore[import-untyped]  # has none
+    Axe,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
