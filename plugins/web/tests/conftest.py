@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a browser come last: its driver leaves an event loop that counts as running.
+
+    ``asyncio.run`` refuses to work beside it, in whatever test comes after.
+    """
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+
+
 @dataclass
 class Answer:
     """What curl was answered."""
