@@ -88,6 +88,7 @@ def test_schemas_keep_to_what_is_checked() -> None:
                 ("required", "properties"), ("additionalProperties", "properties"),
             ):  # fmt: skip
                 assert upper not in one or lower in one, one
+            assert re.fullmatch(r"\^.*\$", one.get("pattern", "^$"))
             if "$ref" in one:
                 assert set(one) == {"$ref"}
                 assert one["$ref"].rpartition("/")[2] in schemas.SCHEMAS
@@ -188,7 +189,7 @@ def test_under_a_root_the_document_names_it(web: Web) -> None:
     found = web.curl("api/v1/openapi.json").json()
     assert found["servers"] == [{"url": "/rq"}]
     missing = web.curl("api/v1/queues/none").json()
-    assert missing["status"] == 404
+    assert (missing["status"], missing["instance"]) == (404, "/rq/api/v1/queues/none")
 
 
 @BY_ID

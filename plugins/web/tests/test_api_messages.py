@@ -296,7 +296,7 @@ def test_prepared_attached_and_committed(site: Web) -> None:
     assert post(site, f"{url}/commit").json()["detail"] == "msg commited"
     site.rq.until("test", made["msg_id"], "done")
     problem(post(site, f"{url}/commit"), 404)
-    problem(site.curl(f"{url}/attachments/late", "-T", "-", stdin=b"x"), 404)
+    problem(site.curl(f"{url}/attachments/late", "-T", "-", stdin=b"x"), 409, "conflict")
     problem(site.curl(f"{url}/attachments/{name}", "-X", "DELETE"), 409, "conflict")
     assert [line["action"] for line in audit(site)[-5:]] == [
         "prep", "attach", "attach", "detach", "commit"

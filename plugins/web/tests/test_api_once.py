@@ -272,6 +272,21 @@ def test_where_nobody_knows_it_is_said(mortal: Web) -> None:
     assert number(mortal) == 0
 
 
+@pytest.mark.parametrize("path", [MESSAGES, f"{MESSAGES}/20200101.0000.00.000.1/clone"])
+def test_without_a_place_for_the_key_nothing_is_done(web: Web, path: str) -> None:
+    web.rq.queue("test", web.HELLO)
+    web.start()
+    file = web.rq.directory / "var/web/idempotency.jsonl"
+    file.unlink()
+    file.mkdir()
+    for _ in range(2):
+        problem(post(web, path, {}, "k"), 503, "storage")
+    assert number(web) == 0
+    file.rmdir()
+    if path == MESSAGES:
+        assert post(web, path, {}, "k").status == 201
+
+
 # --- what is kept
 
 

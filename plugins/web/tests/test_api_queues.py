@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -343,7 +344,7 @@ def asked(operation: Operation, who: Who) -> int:
     scope = {
         "type": "http", "method": operation.method, "path": path, "query_string": b"",
         "headers": [], "state": {"who": who}, "path_params": dict.fromkeys(names, "x"),
-        "server": ("localhost", 80), "scheme": "http",
+        "app": SimpleNamespace(state=SimpleNamespace(site=SimpleNamespace(url="/{}".format))),
     }  # fmt: skip
     sent: list[Any] = []
 

@@ -20,7 +20,7 @@ from rqcore_web.api.operations import (
     one,
     query,
 )
-from rqcore_web.api.problems import invalid, plain
+from rqcore_web.api.problems import ProblemError, invalid, plain
 from rqcore_web.security.limits import expect_upload
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ async def put(call: Call) -> Response:
     if problem is not None:
         raise invalid([("name", problem)])
     site, length = call.site, forms.content_length(call.request)
+    # It may be gigabytes: what cannot be is said before they come.
+    state = await site.spool.ask(call.queue, "get_message_state", {"msg_id": call.msg_id})
+    if state != "prep":
+        raise ProblemError("conflict", f"message is in {state}; only one in prep takes attachments")
     expect_upload(call.request)
     async with uploads.receive(call.request.stream(), site, length) as uploaded:
         args = uploaded.attach_to(call.msg_id, name)
@@ -88,7 +92,7 @@ OPERATIONS = (
         "The body is the file, of any size; it is streamed to the disk and hashed on the way. One of "
         "the same name is replaced. What cannot fit is refused before its first byte where its length "
         "was said.",
-        body=Body(None, (BYTES,)), problems=(408, 409, 422), refused="conflict",
+        body=Body(None, (BYTES,)), problems=(409,), refused="conflict",
     ),
     Operation(
         "getAttachment", "GET", _FILE, "attachments", "Fetch a file of a message", "read",

@@ -112,7 +112,9 @@ def _bounds(schema: Schema, value: Any, place: str) -> Iterator[Mistake]:
 
 
 def _pattern(schema: Schema, value: Any, place: str) -> Iterator[Mistake]:
-    if isinstance(value, str) and re.search(schema["pattern"], value) is None:
+    # Our patterns are anchored; Python's own ``$`` would let a newline pass behind it.
+    pattern = schema["pattern"].removeprefix("^").removesuffix("$")
+    if isinstance(value, str) and re.fullmatch(pattern, value) is None:
         yield place, f"has not the form {schema['pattern']}"
 
 

@@ -33,7 +33,7 @@ Outcome = str | RqError | ProblemError
 
 
 async def create(spool: Spool, drafts: Sequence[Draft], once: Once | None = None) -> list[Outcome]:
-    """Make them; what came of each, in their order.  Raises `OSError` when the plan cannot be kept."""
+    """Make them; what came of each, in order.  Raises `ProblemError` when the plan cannot be kept."""
     if once is None:
         return list(await asyncio.gather(*(_told(_ask(spool, draft)) for draft in drafts)))
     former = once.planned
@@ -50,7 +50,7 @@ async def create(spool: Spool, drafts: Sequence[Draft], once: Once | None = None
     try:
         if prepared:
             await once.plan(prepared)
-    except OSError:
+    except ProblemError:
         await asyncio.gather(*(
             _remove(spool, drafts[int(part)].queue, full_id) for part, full_id in prepared.items()
         ))  # fmt: skip

@@ -27,14 +27,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from rqcore_web import access
 from rqcore_web.api.keys import Entry, Keys
 from rqcore_web.api.operations import KEY_PATTERN
-from rqcore_web.api.problems import ProblemError
+from rqcore_web.api.problems import FULL, ProblemError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -56,18 +56,26 @@ class Once:
         return self._entry.plan
 
     async def plan(self, ids: Mapping[str, str]) -> None:
-        """Write down which messages stand for parts of the request.  Raises `OSError`."""
-        await self._keys.write(self._entry, plan=dict(ids))
+        """Write down which messages stand for parts of the request.  Raises `ProblemError`."""
+        await self._write(plan=dict(ids))
 
     async def begun(self) -> None:
-        """Write down that it begins.  Raises `OSError`; `ProblemError` if it did once before."""
+        """Write down that it begins.  Raises `ProblemError`, also if it did once before."""
         if self._entry.written:
             raise ProblemError(
                 "key-outcome-unknown",
                 "the web service ended while it carried out the first request with this key; look "
                 "whether that was done, and send it with a new key if it was not",
             )
-        await self._keys.write(self._entry)
+        await self._write()
+
+    async def _write(self, **more: Any) -> None:
+        try:
+            await self._keys.write(self._entry, **more)
+        except OSError as error:
+            kind = "no-space" if error.errno in FULL else "storage"
+            detail = f"nothing was done, for the key cannot be kept: {error.strerror}"
+            raise ProblemError(kind, detail) from error
 
     async def done(self, response: Response) -> None:
         """It was done: this is the answer, from now on."""

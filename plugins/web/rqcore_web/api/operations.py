@@ -94,7 +94,7 @@ class Operation:
             found |= {422}
         if self.body is not None:
             found |= {400, 413, 422}
-            found |= {415} if self.body.schema is not None else {411, 507}
+            found |= {415} if self.body.schema is not None else {408, 507}
         if self.key:
             found |= {400, 409, 422}
         return tuple(sorted(found))

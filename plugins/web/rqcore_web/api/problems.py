@@ -56,7 +56,10 @@ KINDS = {
 
 #: How a queue says that the system did not let it; see `rqcore.commands.base`.
 _SYSTEM = ("cannot be done: ", "the disk does not take it: ")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: The system's numbers for that.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+#: A body whose length has no more digits is read to its end, whatever comes of it.
+_SHORT = 5
 #: When to try again what is just being started; it may take less.
 _SOON = 2
 
@@ -96,6 +99,11 @@ def invalid(errors: Iterable[tuple[str, str]]) -> ProblemError:
     return ProblemError("invalid", "; ".join(told) + more, listed)
 
 
+def asked(request: Request) -> str:
+    """The path that was asked for, as the asker knows it: with the site's root."""
+    return str(request.app.state.site.url(request.scope["path"].lstrip("/")))
+
+
 def concerns(request: Request) -> bool:
     """Is this a request of a program, which is to be told by a problem?"""
     path = request.scope["path"]
@@ -110,14 +118,18 @@ async def answer(request: Request, error: Exception, refused: str = "refused") -
     if problem is None:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         problem = plain(500, "the web service failed at this; its log has the reason")
-    return respond(problem, request.url.path)
+    return respond(request, problem)
 
 
-def respond(problem: ProblemError, instance: str) -> Response:
+def respond(request: Request, problem: ProblemError) -> Response:
     """The answer that tells this problem."""
-    body = problem.body(instance)
+    body = problem.body(asked(request))
     data = json.dumps(body, indent=2).encode("ascii") + b"\n"
     headers = {"Cache-Control": "no-store", **problem.headers}
+    length = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers or len(length) > _SHORT:
+        # It would all be read and thrown away before the next request.
+        headers["Connection"] = "close"
     return Response(data, body["status"], headers, MEDIA_TYPE)
 
 
@@ -136,7 +148,7 @@ def of(error: Exception, refused: str = "refused") -> ProblemError | None:
         return plain(error.status_code, error.detail, error.headers)
     if isinstance(error, ClientDisconnect):
         return plain(400, "the request ended before all of it had come")
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         return ProblemError("no-space", str(error))
     return None
 
@@ -154,7 +166,7 @@ def _of_ours(error: RqError, refused: str) -> ProblemError:
     if isinstance(error, ConfigError):
         return invalid((p.key, f"{p.reason}; {p.remedy}") for p in error.problems)
     if text.startswith(_SYSTEM):
-        full = any(os.strerror(number) in text for number in _FULL)
+        full = any(os.strerror(number) in text for number in FULL)
         return ProblemError("no-space" if full else "storage", text)
     return ProblemError(refused, text)
 

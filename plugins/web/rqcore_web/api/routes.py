@@ -98,10 +98,9 @@ class Nothing:
         """Answer a request."""
         request = Request(scope, receive, send)
         what = request.app.state.site.url("api/v1/openapi.json")
-        problem = problems.plain(
-            404, f"there is nothing at {request.url.path}; what there is: {what}"
-        )
-        await problems.respond(problem, request.url.path)(scope, receive, send)
+        detail = f"there is nothing at {problems.asked(request)}; what there is: {what}"
+        response = problems.respond(request, problems.plain(404, detail))
+        await response(scope, receive, send)
 
 
 def routes(site: Site) -> list[BaseRoute]:

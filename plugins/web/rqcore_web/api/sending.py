@@ -120,7 +120,7 @@ def _result(
     error = outcome if isinstance(outcome, Exception) else RefusedError(outcome)
     call.unsure = call.unsure or (not isinstance(error, ProblemError) and problems.unsure(error))
     problem = problems.of(error) or problems.plain(500, "the web service failed at this")
-    body = problem.body(call.request.url.path)
+    body = problem.body(problems.asked(call.request))
     return {"index": index, "status": body["status"], "problem": body}
 
 
@@ -156,7 +156,8 @@ OPERATIONS = (
     Operation(
         "createMessage", "POST", f"{operations.QUEUE}/messages", "messages",
         "Create a message in a queue", "enqueue", {201: _CREATED, 200: _WAITS}, to_queue,
-        "`dest` is this queue unless told.", (IDEMPOTENCY_KEY,),
+        "`dest` is this queue unless told. It goes straight there, whatever routers there are.",
+        (IDEMPOTENCY_KEY,),
         Body(schemas.ref("NewMessage")), key="planned",
     ),
     Operation(
