@@ -216,5 +216,11 @@ def test_everything_is_below_the_root(web: Web) -> None:
     web.start()
     assert lines(web, "q.txt") == ["/some/rq/q/test.txt"]
     assert lines(web, "/q/test.txt")[0] == "status: UP"
+    made = web.curl("q/test/new_message", "-d", 'mesg={"dest": "test"}').json()[1]
+    assert made.startswith(f"http://localhost:{web.port}/some/rq/q/test/")
+    for back, location in (("", "/some/rq/q/test"), ("/some/rq/?x", "/some/rq/?x")):
+        answer = web.curl("q/test/adminoper", "-d", "up=up", "--data-urlencode", f"back={back}")
+        assert answer.headers["location"] == location
+        assert "Path=/some/rq/;" in answer.headers["set-cookie"]
     web.root = "/"
     assert web.curl("q/test.txt").status == 404

@@ -29,6 +29,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 #: When to ask again for a queue that is being started.
 _SOON = "2"
+#: What is told now is another thing soon, and some URLs show browsers a page.
+_FRESH = {"cache-control": "no-cache", "vary": "accept"}
 
 
 def endpoint(act: Endpoint) -> Endpoint:
@@ -61,12 +63,13 @@ def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None
         data = text.encode()
     except UnicodeEncodeError:  # bytes that are no text travel as lone surrogates
         data = json.dumps(value, separators=(",", ":")).encode("ascii")
-    return Response(data, status, headers, "application/json")
+    return Response(data, status, {**_FRESH, **(headers or {})}, "application/json")
 
 
 def as_text(lines: list[str]) -> Response:
     """Lines of text, as shell scripts read them."""
-    return Response("".join(f"{line}\n" for line in lines), media_type="text/plain")
+    text = "".join(f"{line}\n" for line in lines)
+    return Response(text, 200, _FRESH, "text/plain")
 
 
 def speaks_json(request: Request, form: Form, default: str = "html") -> bool:
