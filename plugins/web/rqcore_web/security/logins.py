@@ -158,6 +158,8 @@ def _costly(standing: Standing) -> bool:
 
 
 def _is_right(password: str, stored: str | None) -> bool:
+    if stored is not None and not passwords.is_hashed(stored):
+        passwords.is_password(password, _decoy())  # so long do the others take
     return passwords.is_password(password, stored or _decoy())
 
 

@@ -299,6 +299,8 @@ class Http(HttpToolsProtocol):
 
         with contextlib.suppress(ClientDisconnect):
             await self._served(scope, take, give)
+        if self.transport.is_closing():
+            self.cycle.disconnected = True  # that it was not answered to its end is nobody's fault
 
     def _is_unread(self, scope: Scope) -> bool:
         return self.scope is scope and self._in_body
