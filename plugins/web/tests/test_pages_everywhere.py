@@ -174,3 +174,33 @@ def test_nothing_is_styled_or_scripted_in_place(world: World) -> None:
         assert "<style" not in text
         assert " onclick=" not in text
         assert "<script>" not in text
+
+
+def test_what_opens_on_a_page_can_be_used_by_everybody(world: World, seen: Seen) -> None:
+    page = seen.page
+    page.goto(world.url("overview"))
+    page.keyboard.press("?")
+    assert serious(page) == []
+    page.keyboard.press("Escape")
+    page.locator("#queue-hello summary").click()
+    assert serious(page) == []
+    page.goto(world.url("message that runs"))
+    page.locator("summary", has_text="Kill").click()
+    assert serious(page) == []
+
+
+def test_asking_doing_and_telling_can_be_used_by_everybody(world: World, seen: Seen) -> None:
+    page = seen.page
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto(world.web.url + "q/hello?state=done")
+        page.get_by_label(f"Select {world.ids['done']}").check()
+        page.get_by_role("button", name="Clone…").click()
+        assert serious(page) == []
+        page.get_by_role("button", name="Clone 1").click()
+        page.locator("#head .badge", has_text="done").wait_for()
+        assert serious(page) == []
+        assert page.locator(".flash").is_visible()
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= 360

@@ -70,13 +70,16 @@ def test_its_life_is_told_run_by_run(site: Web, seen: Seen) -> None:
 
 def test_parameters_are_shown_whole_and_exact(site: Web, seen: Seen) -> None:
     plain = "  two\n\tlines & <script>alert(1)</script>  "
-    msg_id = done(site, "hello", param1=BIG, param2=plain)
+    msg_id = done(site, "hello", param1=BIG, param2=plain, param3="\nafter an empty line\r\n")
     page = seen.page
     page.goto(f"{site.url}q/hello/{msg_id}")
-    first, second = page.locator("#params pre").all()
+    first, second, third = page.locator("#params pre").all()
     assert '"number": 12345678901234567890' in first.inner_text()
     assert json.loads(first.inner_text()) == json.loads(BIG)
     assert second.evaluate("pre => pre.textContent") == plain
+    assert third.evaluate("pre => pre.textContent") == "\nafter an empty line\u240d\n"
+    copied = page.locator("#params [data-copy]").evaluate_all("all => all.map(b => b.dataset.copy)")
+    assert copied == [BIG, plain, "\nafter an empty line\r\n"]
     assert not page.locator("main script").count()
 
 

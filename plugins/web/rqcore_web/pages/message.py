@@ -63,6 +63,7 @@ async def message(request: Request) -> Response:
     name, msg_id = await names.message_of(request)
     if (name, msg_id) != (request.path_params["name"], request.path_params["msg_id"]):
         return RedirectResponse(site.url(f"q/{quote(name)}/{quote(msg_id)}"), 302)
+    need(request, "read", name)
     found = await message_of(site, name, msg_id)
     running = await _running(site, name, found)
     runs, attached, left, viewer = await asyncio.gather(

@@ -50,7 +50,7 @@ def environment() -> Environment:
     )  # fmt: skip
     for name in (
         "number", "compact", "size", "duration", "relative", "absolute", "when", "shown", "bidi",
-        "queue_words", "plural", "brief",
+        "queue_words", "plural", "brief", "exact",
     ):  # fmt: skip
         made.filters[name] = getattr(words, name)
     made.filters["id_time"] = id_time
@@ -79,7 +79,7 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
             asset=lambda name: assets.url(request, name),
             here=here(request),
             # What is said once is said to whoever looks, not to a page that looks by itself.
-        flash=None if "rq-live" in request.headers else flash.take(request),
+            flash=None if "rq-live" in request.headers else flash.take(request),
             nav=panels.nav_items(site),
             last_event=getattr(request.state, "last_event", ""),
             now=time(),

@@ -157,6 +157,11 @@ def queue_words(queue: Mapping[str, Any]) -> str:
     return "takes and runs messages"
 
 
+def exact(text: object) -> Markup:
+    """Text for an attribute, from which a script reads it as it is; a browser would drop a CR."""
+    return Markup(str(escape(str(text))).replace("\r", "&#13;"))  # noqa: S704 - it is escaped
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """``1 message``, ``12 messages``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
