@@ -56,19 +56,19 @@ def _create(bench: Bench, instance: RunningInstance, port: int) -> list[Figure]:
         processes = min(2, clients)
         rounds: dict[str, list[tuple[Sent, float]]] = {name: [] for name in _INTERFACES}
         direct: list[Sent] = []
-        cpu: list[float] = []
+        cpu: dict[str, list[float]] = {name: [] for name in _INTERFACES}
         for _ in range(bench.rounds):
             limit = send(path, clients, processes, seconds=seconds)
             direct.append(limit)
             for name, url in _INTERFACES.items():
                 before = cpu_seconds(pid)
                 sent = send(Http(port, url), clients, processes, seconds=seconds)
-                cpu.append((cpu_seconds(pid) - before) / len(sent.ids))
+                cpu[name].append((cpu_seconds(pid) - before) / len(sent.ids))
                 rounds[name].append((sent, limit.rate))
         many = f"{clients} client{'s' if clients > 1 else ''}"
         figures.append(_direct(f"create {_SOCKET}, {many}", direct))
         for name, measured in rounds.items():
-            spent = f"site CPU {statistics.median(cpu) * 1e6:.0f} us each"
+            spent = f"site CPU {statistics.median(cpu[name]) * 1e6:.0f} us each"
             note = f"{_latencies([sent for sent, _ in measured])}; {spent}"
             pairs = [(sent.rate, limit) for sent, limit in measured]
             figures.append(beside(f"create by {name}, {many}", "/s", _SOCKET, pairs, note))

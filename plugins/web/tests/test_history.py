@@ -434,6 +434,25 @@ def test_what_a_real_queue_does_is_there_after_the_end(web: Web) -> None:
     assert 0 <= tally.wait.longest < time() - began
 
 
+def test_the_history_over_http(web: Web) -> None:
+    web.rq.queue("test", web.HELLO)
+    web.start()
+    send_until_counted(web)
+    url = "api/v1/queues/test/history"
+    told = web.curl(f"{url}?span=3600&points=60").json()
+    assert (told["seconds"], len(told["points"])) == (60, 60)
+    gap, now = told["points"][0], told["points"][-1]
+    assert (gap["covered"], gap["done"], gap["run"]) == (0, None, None)
+    assert now["covered"] > 0
+    ended = [point for point in told["points"] if point["run"]]
+    assert sum(point["done"] for point in ended) >= 1
+    assert ended[-1]["run"]["count"] >= 1
+    assert len(web.curl(url).json()["points"]) == 72
+    for query in ("span=59", "span=x", "points=0", "points=1001"):
+        assert web.curl(f"{url}?{query}").status == 422
+    assert web.curl("api/v1/queues/nosuch/history").status == 404
+
+
 def test_a_service_that_is_killed_loses_seconds_and_counts_on(web: Web) -> None:
     web.rq.queue("test", web.HELLO)
     web.start()

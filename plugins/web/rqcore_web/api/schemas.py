@@ -106,6 +106,10 @@ _IDENTITY: dict[str, Schema] = {
 }
 _COUNTS = told({state: whole() for state in STATES}, "how many messages lie in which state")
 _OPEN: Schema = {"type": "object"}
+_SPREAD = told({
+    "count": whole(), "mean": number("seconds"), "median": number("seconds, about"),
+    "p95": number("seconds, about"), "longest": number("seconds"),
+})  # fmt: skip
 
 SCHEMAS: dict[str, Schema] = {
     "Problem": told(
@@ -232,6 +236,14 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "ScheduleList": told({"items": items(ref("ScheduleEntry")),
                           "problems": items(text(), "what is wrong with entries that are skipped")}),
+    "HistoryPoint": told({
+        "start": number(_TIME), "seconds": whole("how long it is"),
+        "covered": number("how much of it was watched, 0 to 1"),
+        **{name: or_null(whole())
+           for name in ("created", "started", "done", "err", "relayed", "resent")},
+        "wait": or_null(_SPREAD), "run": or_null(_SPREAD),
+    }, "null where nobody knows; `wait` and `run` also where nothing began or ended"),
+    "History": told({"seconds": whole("how long a point is"), "points": items(ref("HistoryPoint"))}),
     "Plugins": told({
         "manager": _OPEN, "web": _OPEN,
         "queues": _made("object", "by queue; a queue that does not answer is missing", {}),
