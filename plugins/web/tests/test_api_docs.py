@@ -1,8 +1,10 @@
-"""The page that documents the API, in a real browser: readable by everybody, also on a phone."""
+"""What documents the API: its page in a real browser, and the commands of docs/web-api.md."""
 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,30 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def site(shared: Web) -> Web:
+    shared.rq.queue("test", shared.HELLO)
     return shared.start()
+
+
+def test_the_commands_of_the_guide_work(site: Web) -> None:
+    guide = (Path(__file__).parents[3] / "docs/web-api.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 5
+    script = "".join(blocks).replace("http://localhost:3333", site.url.rstrip("/"))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail"],
+        input=script.encode(),
+        capture_output=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    told = done.stdout.decode()
+    assert told.count('"state": "que"') == 3, "the message that was sent twice was made once"
+    assert '"state": "done", "status": "done - fine"' in told
+    assert '"num_workers"' not in told
+    assert site.rq.ask("test", "config")["num_workers"] == 2
+    counts = site.rq.ask("test", "num_messages")
+    assert sum(counts.values()) == 3
 
 
 @pytest.mark.parametrize("width", [1280, 360])
