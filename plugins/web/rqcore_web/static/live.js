@@ -129,15 +129,23 @@ function show() {
   button.title = paused ? "Go on with live updates (r)" : "Pause live updates (r)";
 }
 
+function mayRefresh() {
+  return stale && !paused && !fetching && connected && !document.hidden;
+}
+
 function refreshSoon() {
-  if (!stale || paused || fetching || !connected || document.hidden) return;
-  clearTimeout(timer);
-  timer = setTimeout(refresh, Math.max(0, earliest - performance.now(), leavingUntil - performance.now()));
+  if (timer || !mayRefresh()) return;
+  const from = Math.max(earliest, leavingUntil) - performance.now();
+  timer = setTimeout(refresh, Math.max(0, from));
 }
 
 async function refresh() {
-  if (!stale || paused || fetching || !connected || document.hidden) return;
-  if (performance.now() < leavingUntil) return refreshSoon();
+  timer = 0;
+  if (!mayRefresh()) return;
+  if (performance.now() < leavingUntil) {
+    refreshSoon();
+    return;
+  }
   stale = false;
   fetching = true;
   const began = performance.now();
