@@ -195,6 +195,10 @@ def test_the_config_that_is_a_link_elsewhere(
     web.start()
     assert web.curl("q/test/config.json").body == elsewhere.read_bytes()
     assert web.curl("q/test/config").json()["exec_prefix"] == ""
+    elsewhere.unlink()
+    gone = web.curl("q/test/config.json")
+    assert gone.status == 404
+    assert "the config of queue test cannot be read: No such file" in gone.text
 
 
 @pytest.mark.parametrize(
