@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
     from tests.conftest import Seen, Web
 
 #: Says how far it is, a step for each line in the fifo.
@@ -206,3 +206,22 @@ def test_times_go_on(site: Web, seen: Seen) -> None:
     seen.page.clock.fast_forward(90_000)
     expect(at).to_have_text("2 min ago")
     assert "202" in str(at.get_attribute("title"))
+
+
+def test_a_page_lives_for_who_has_logged_in_and_says_when_it_cannot(
+    web: Web, browser: Browser
+) -> None:
+    web.rq.queue("hello", web.HELLO)
+    web.rq.configure(basic_auth={"realm": "RQ", "users": {"ann": "secret-of-ann"}})
+    web.start()
+    context = browser.new_context(http_credentials={"username": "ann", "password": "secret-of-ann"})
+    page = context.new_page()
+    page.goto(f"{web.url}q/hello")
+    web.rq.until("hello", web.rq.send("hello", param1="for ann"), "done")
+    expect(page.locator("#listing")).to_contain_text("for ann")
+    assert "you are ann" in page.locator("footer").inner_text()
+    context.route("**/api/v1/events*", lambda route: route.fulfill(status=503, body="no"))
+    page.add_init_script("delete window.SharedWorker")
+    page.reload()
+    expect(page.locator("#live")).to_have_attribute("data-state", "reconnecting")
+    context.close()

@@ -21,7 +21,7 @@ function onMessage(port, message) {
   }
   ports.add(port);
   if (!stream) stream = new Stream(message.url, message.since, tellAll);
-  else port.postMessage(stream.isOpen ? { kind: "open", last: stream.last } : { kind: "lost" });
+  else if (stream.isOpen !== null) port.postMessage(stream.isOpen ? { kind: "open", last: stream.last } : { kind: "lost" });
 }
 
 self.onconnect = (event) => {

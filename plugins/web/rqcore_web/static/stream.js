@@ -17,7 +17,8 @@ export class Stream {
     this.url = `${url}?types=${TYPES}`;
     this.last = since;
     this.tell = tell;
-    this.isOpen = false;
+    // Not known yet: a stream that does not even begin is told of, too.
+    this.isOpen = null;
     this.closed = false;
     this.wait = FIRST_WAIT;
     this.listen();
@@ -44,7 +45,7 @@ export class Stream {
     }
     clearTimeout(this.silence);
     if (this.closed) return;
-    if (this.isOpen) this.tell({ kind: "lost" });
+    if (this.isOpen !== false) this.tell({ kind: "lost" });
     this.isOpen = false;
     this.timer = setTimeout(() => this.listen(), this.wait);
     this.wait = Math.min(LONGEST_WAIT, this.wait * 1.7);
