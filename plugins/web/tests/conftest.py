@@ -24,7 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     ``asyncio.run`` refuses to work beside it, in whatever test comes after.
     """
-    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+    with_browser = {item for item in items if "browser" in getattr(item, "fixturenames", ())}
+    for item in with_browser:
+        item.add_marker(pytest.mark.browser)
+    items.sort(key=with_browser.__contains__)
 
 
 @dataclass
