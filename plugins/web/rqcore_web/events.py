@@ -10,6 +10,7 @@ is not remembered any more, and looks at everything anew.
     queue    queue, status, admin, oper, problem       a queue is another
     counts   queue, counts                             how many messages lie where; only while heard
     child    name, kind, pid, state, problem, restarts a process of the instance started or ended
+    job      what the API shows of a job               one goes on, or is over (`rqcore_web.bulk`)
     reset    queue                                     look at everything of this queue anew, or,
                                                        where there is no queue, at everything
 

@@ -104,7 +104,7 @@ def rq_web_queue_panels(site: Site, queue: dict[str, Any]) -> Iterable[Panel]:
 
     Args:
         site: the site.
-        queue: the queue, as ``/api/v1/queues/NAME`` shows it.
+        queue: the queue as its process describes it: ``name``, ``status``, ``counts``, ``running``.
     Returns: `Panel` objects.
     If it raises: a panel says that the plugin failed.
     Since: 0.1
@@ -121,7 +121,7 @@ def rq_web_message_panels(site: Site, message: dict[str, Any]) -> Iterable[Panel
 
     Args:
         site: the site.
-        message: the message, as ``/api/v1/queues/NAME/messages/ID`` shows it.
+        message: the message with all its fields, and ``queue``, ``state``, ``status``, ``path``.
     Returns: `Panel` objects.
     If it raises: a panel says that the plugin failed.
     Since: 0.1
