@@ -117,6 +117,8 @@ def test_a_page_of_a_plugin_that_fails_is_a_failure_like_others(site: Web) -> No
     assert answer.status == 500
     assert "this failed" in answer.text
     assert "RuntimeError" not in answer.text
+    # It is logged after it was answered: before the next request is.
+    site.curl("-/clumsy/works")
     assert "RuntimeError: this page fails" in site.rq.log_text()
 
 
