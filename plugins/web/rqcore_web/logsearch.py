@@ -31,7 +31,9 @@ _CHUNK = 256 << 10
 _MARGIN = 1024
 
 _SGR = rb"\x1b\[[0-9;:]*m"
-_IN_SGR = frozenset("0123456789;:m[")
+_COLOUR = re.compile(_SGR)
+#: A text that begins with one of these may seem to begin within a colour.
+_IN_COLOUR = frozenset("[0123456789;:m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +61,40 @@ class Query:
                 f"the text to look for must be 1 to {LONGEST_QUERY} characters of one line"
             )
         self._ignore_case = ignore_case
-        self._plain = text.encode("utf-8", "surrogatepass")
         self._ascii = text.isascii()
-        variants = [_variants(char) if ignore_case else [char] for char in text]
-        rest = b"".join(rb"(?:%s)*+" % _SGR + _any_of(chars) for chars in variants[1:])
-        starts = [_literal(char) + rest for char in variants[0]]
-        if text[0] in _IN_SGR:  # step over colours, so that none of their digits is a beginning
-            starts.insert(0, _SGR)
-        self._pattern = re.compile(b"|".join(starts))
+        self._plain = _folded(text) if ignore_case else _encoded(text)
+        first, *others = (_variants(char) if ignore_case else [_encoded(char)] for char in text)
+        rest = b"".join(rb"(?:%s)*+" % _SGR + _any_of(variants) for variants in others)
+        # One literal at the beginning is what the interpreter finds quickly, so each has a branch.
+        self._pattern = re.compile(b"|".join(re.escape(start) + rest for start in first))
+        self._may_be_colour = text[0].lower() in _IN_COLOUR
         #: At least so many bytes after a place tell whether the text begins there.
         self.reach = len(self._plain) * 4 + _MARGIN
 
     def starts(self, data: bytes) -> Iterator[int]:
         """Every place in the data where the text begins, also those that overlap."""
-        if b"\x1b" not in data and (self._ascii or not self._ignore_case):
-            yield from self._plain_starts(data)
-            return
-        position = 0
-        while (found := self._pattern.search(data, position)) is not None:
-            if data[found.start()] == 0x1B:  # noqa: PLR2004 - ESC
-                position = found.end()
-            else:
-                yield found.start()
-                position = found.start() + 1
-
-    def _plain_starts(self, data: bytes) -> Iterator[int]:
-        needle = self._plain
+        coloured = b"\x1b" in data
         if self._ignore_case:
-            data, needle = data.lower(), needle.lower()
-        position = data.find(needle)
+            data = data.lower()  # only ASCII, so every place stays where it is
+        if coloured or (self._ignore_case and not self._ascii):
+            yield from self._starts_between_colours(data)
+            return
+        position = data.find(self._plain)
         while position >= 0:
             yield position
-            position = data.find(needle, position + 1)
+            position = data.find(self._plain, position + 1)
+
+    def _starts_between_colours(self, data: bytes) -> Iterator[int]:
+        position = 0
+        while (found := self._pattern.search(data, position)) is not None:
+            start = found.start()
+            position = start + 1
+            if self._may_be_colour:
+                colour = _COLOUR.match(data, max(0, data.rfind(b"\x1b", 0, start)))
+                if colour is not None and colour.end() > start:
+                    position = colour.end()
+                    continue
+            yield start
 
 
 def search(fd: int, query: Query, start: int, *, forward: bool, limit: int = 1) -> Found:
@@ -144,14 +148,19 @@ def line_start(fd: int, before: int, default: int) -> int:
     return default if stop else 0
 
 
-def _variants(char: str) -> list[str]:
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _folded(text: str) -> bytes:
+    return _encoded(text).lower()
+
+
+def _variants(char: str) -> list[bytes]:
+    """Both cases of a character, as they are in data whose ASCII letters were made small."""
     found = {char, char.lower(), char.upper(), char.title()}
-    return sorted(variant for variant in found if len(variant) == 1)
+    return sorted({_folded(variant) for variant in found if len(variant) == 1})
 
 
-def _literal(char: str) -> bytes:
-    return re.escape(char.encode("utf-8", "surrogatepass"))
-
-
-def _any_of(chars: list[str]) -> bytes:
-    return b"(?:%s)" % b"|".join(map(_literal, chars))
+def _any_of(variants: list[bytes]) -> bytes:
+    return b"(?:%s)" % b"|".join(map(re.escape, variants))

@@ -40,6 +40,7 @@ export class View {
   #height = 0; // of the canvas
   #scale = 0.1; // pixels for a byte
   #turn = 0; // of the latest place that was asked for; work on another is given up
+  #known; // how long the log is by the latest word
   #busy = -1; // the turn that is being worked on
   #wanted = [-1, "end"];
   #expected = 0;
@@ -52,6 +53,7 @@ export class View {
     this.#canvas = canvas;
     this.#rowsElement = rowsElement;
     this.#bytes = bytes;
+    this.#known = bytes.size;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#resized()).observe(scroller);
   }
@@ -74,6 +76,7 @@ export class View {
   async show(offset, where = "center") {
     this.#wanted = [offset, where];
     await this.#work(++this.#turn, async (turn) => {
+      this.#grow();
       const target = offset < 0 ? this.size - 1 : Math.max(0, Math.min(offset, this.size - 1));
       if (!(await this.#build(turn, target))) return;
       await this.#fill(turn);
@@ -81,7 +84,8 @@ export class View {
       this.#scale = this.#measuredScale();
       this.#settle();
       this.#align(target, { start: 0, center: 0.4, end: 1 }[where]);
-      this.#rest();
+      await this.#fill(turn);
+      if (turn === this.#turn) this.#rest();
     });
   }
 
@@ -91,20 +95,17 @@ export class View {
     else await this.show(...this.#wanted);
   }
 
-  // The log has grown to this size.
+  // The log has grown to this size. Work that is under way sees it at its next step.
   grown(size) {
-    if (size <= this.size) return;
-    this.#bytes.size = size;
-    if (this.#rows.length) {
-      this.#settle();
-      this.#refill();
-    } else if (this.#busy !== this.#turn) {
-      this.show(this.follow ? -1 : 0, this.follow ? "end" : "start");
-    }
+    this.#known = Math.max(this.#known, size);
+    if (this.#known === this.size || this.#busy === this.#turn) return;
+    if (this.#rows.length) this.#refill();
+    else this.show(this.follow ? -1 : 0, this.follow ? "end" : "start");
   }
 
   // Another log has the name, or this one was cut short.
   async replaced(size) {
+    this.#known = size;
     this.#bytes.reset(size);
     this.#clear();
     this.#settle();
@@ -173,12 +174,20 @@ export class View {
     }
   }
 
+  // Between two steps only, so that what a step has loaded is what it looks at.
+  #grow() {
+    if (this.#known === this.size) return;
+    this.#bytes.size = this.#known;
+    this.#settle();
+  }
+
   #refill() {
     if (this.#busy !== this.#turn) this.#work(this.#turn, (turn) => this.#fill(turn));
   }
 
   // Begin anew with the row of this offset, put where the scrollbar stands for it, or at `scrollTop`.
   async #build(turn, target, scrollTop) {
+    this.#grow();
     if (this.size) await this.#bytes.load(target - BATCH_BYTES, target + BATCH_BYTES);
     if (turn !== this.#turn) return false;
     this.#clear();
@@ -257,7 +266,9 @@ export class View {
 
   // Add rows until there are enough around what is seen.
   async #fill(turn) {
+    if (turn === this.#turn) this.#busy = turn;
     while (turn === this.#turn && this.#rows.length) {
+      this.#grow();
       const last = this.#rows.at(-1);
       const first = this.#rows[0];
       const near = this.#near();
@@ -285,6 +296,7 @@ export class View {
       this.#settle();
       if (this.#trim(downwards)) this.#settle();
     }
+    if (this.#busy === turn) this.#busy = -1; // at once: what changes from now on needs another one
     this.#tell("logmoved");
   }
 
