@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from rqcore_cli.main import make_group
 from rqcore_web.security import configfile, passwords
 from rqcore_web.security.times import parse_end
 
-from rqcore.errors import RefusedError
+from rqcore import durable
+from rqcore.errors import RefusedError, RqError
 from rqcore.testing import PATIENCE, RunningInstance
 
 if TYPE_CHECKING:
@@ -151,6 +153,20 @@ def test_the_file_of_another_user_is_his_to_change(
         configfile.change(rq_instance.instance.config_file, lambda _: None)
 
 
+def test_a_place_that_cannot_be_written_is_told(
+    rq_instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "write_file", full)
+    with pytest.raises(RqError, match=r"config\.json cannot be written: No space left"):
+        configfile.change(rq_instance.instance.config_file, lambda _: None)
+    with pytest.raises(RqError, match="cannot be read: No such file"):
+        configfile.change(rq_instance.directory / "none", lambda _: None)
+    configfile.refuse_foreign(rq_instance.directory / "none")
+
+
 def test_the_hash_alone_can_be_had(rq: Rq) -> None:
     stored = rq("web", "hash", "--stdin", stdin="pass word\r\n").strip()
     assert passwords.is_password("pass word", stored)
@@ -268,6 +284,11 @@ def test_what_is_no_time_to_come_is_told(text: str) -> None:
 # The address
 
 
+def rq_answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_the_url_is_printed_and_whether_it_answers(web: Web) -> None:
     rq = Rq(web.rq)
     assert rq("web", "url", status=5) == f"http://127.0.0.1:{web.port}/\n"
@@ -275,7 +296,21 @@ def test_the_url_is_printed_and_whether_it_answers(web: Web) -> None:
     web.start()
     assert rq("web", "url") == f"http://127.0.0.1:{web.port}/\n"
     assert rq.err == "It answers\n"
+    web.rq.configure(allowed_ips=["10.0.0.0/8"])
+    assert rq("web", "url").startswith("http://")
+    web.rq.configure(allowed_ips=None)
     web.rq.stop()
+    with subprocess.Popen(
+        [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(web.port)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        rq.environ["PYTHONUNBUFFERED"] = "1"
+        while rq_answers(web.port) is False:
+            pass
+        rq("web", "url", status=5)
+        other.terminate()
+    assert "something else answers there (status 404)" in rq.err
     web.rq.configure(addr="0.0.0.0", relative_root="/mq/")
     web.start()
     assert rq("web", "url", status=5) == f"http://localhost:{web.port}/mq/\n"

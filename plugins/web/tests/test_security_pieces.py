@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rqcore_web.access import Who
 from rqcore_web.security import addresses, browsers, passwords, tokens
+from rqcore_web.security.answers import DeniedError
 from rqcore_web.security.connections import Room
+from rqcore_web.security.logins import Logins
+from rqcore_web.security.standing import Standing
 from rqcore_web.security.throttle import FREE, LONGEST, Throttle
 
 from rqcore.config import ConfigError
@@ -120,6 +126,12 @@ def test_a_time_without_a_zone_is_utc(tmp_path: Path) -> None:
     (tmp_path / "tokens.json").write_text(json.dumps({"tokens": [item]}))
     (read,) = tokens.read_tokens(tmp_path / "tokens.json")
     assert read.expires == NOW + timedelta(days=1)
+
+
+def test_tokens_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    (tmp_path / "tokens.json").mkdir()
+    with pytest.raises(ConfigError, match=r"tokens\.json: cannot be read: "):
+        tokens.read_tokens(tmp_path / "tokens.json")
 
 
 # --- addresses
@@ -307,6 +319,101 @@ def test_a_network_of_ipv6_is_one_address_and_the_table_is_bounded() -> None:
         throttle.attempt(f"10.0.{number // 256}.{number % 256}", 0)
     assert throttle.wait("2001:db8::ffff", 0) == 0
     assert len(throttle._known) == 50
+
+
+def test_who_has_no_address_is_slowed_down_too() -> None:
+    throttle = Throttle()
+    for _ in range(FREE + 1):
+        throttle.attempt("", 0)
+    assert throttle.wait("", 0) == 1
+
+
+# --- logging in
+
+
+def standing(**users: str) -> Standing:
+    return Standing(
+        users=users, realm="RQ", roles={}, tokens={}, authentication="required", allowed=(),
+        proxies=(), hosts=frozenset(), origins=frozenset(),
+    )  # fmt: skip
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def all_at_once(
+    logins: Logins, users: Standing, attempts: list[tuple[str, str, str]]
+) -> list[Any]:
+    """The outcome of each attempt: user, password, address."""
+    asking = [
+        logins.who(users, basic(user, password), address, everybody=False)
+        for user, password, address in attempts
+    ]
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    return [one.status if isinstance(one, DeniedError) else one for one in found]
+
+
+def test_many_who_show_the_same_wait_for_one_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    real = passwords.is_password
+
+    def noting(password: str, stored: str) -> bool:
+        checked.append(password)
+        return real(password, stored)
+
+    monkeypatch.setattr(passwords, "is_password", noting)
+    attempts = [("alice", "s3cret", "10.0.0.1")] * 100
+    found = asyncio.run(all_at_once(Logins(), standing(alice=STORED), attempts))
+    assert found == [Who("alice")] * 100
+    assert checked == ["s3cret"]
+
+
+def test_when_too_many_wait_further_ones_come_back_later() -> None:
+    attempts = [("alice", str(n), f"10.0.0.{n}") for n in range(80)]
+    found = asyncio.run(all_at_once(Logins(), standing(alice=STORED, bob="clear"), attempts))
+    assert found == [401] * 64 + [503] * 16
+
+
+def test_an_unknown_name_and_clear_text_take_as_long_as_a_hash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costly = []
+    real = hashlib.scrypt
+
+    def noting(password: bytes, **cost: Any) -> bytes:
+        costly.append(1)
+        return real(password, **cost)
+
+    monkeypatch.setattr(hashlib, "scrypt", noting)
+    users = standing(alice=STORED, bob="clear")
+    logins = Logins()
+    asyncio.run(all_at_once(logins, users, [("nobody", "x", "a")]))  # the decoy is made
+    for user, password in [("nobody", "x"), ("alice", "x"), ("bob", "x"), ("bob", "clear")]:
+        costly.clear()
+        asyncio.run(all_at_once(logins, users, [(user, password, f"{user}{password}")]))
+        assert costly == [1], user
+
+
+def test_a_success_after_failures_is_no_failure_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logins, users = Logins(), standing(alice="s3cret")
+    for n in range(FREE):
+        asyncio.run(all_at_once(logins, users, [("alice", str(n), "a")]))
+    assert asyncio.run(all_at_once(logins, users, [("alice", "s3cret", "a")])) == [Who("alice")]
+    assert "failed" not in caplog.text
+    assert asyncio.run(all_at_once(logins, users, [("alice", "x", "a")])) == [401]
+    assert "6 attempts to log in failed from a" in caplog.text
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rqcore_web.security.logins._REMEMBERED", 3)
+    names = [f"u{n}" for n in range(10)]
+    logins = Logins()
+    attempts = [(name, "x", name) for name in names]
+    asyncio.run(all_at_once(logins, standing(**dict.fromkeys(names, "x")), attempts))
+    assert len(logins._right) == 3
 
 
 # --- room

@@ -54,6 +54,7 @@ async def tell(request):
 class Server(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets)
+        asyncio.get_running_loop().add_reader(0, lambda: setattr(self, "should_exit", True))
         print(sock.getsockname()[1], flush=True)
 
 routes = [
@@ -129,10 +130,11 @@ def statuses(answer: bytes) -> list[int]:
 
 def serve(patience: float, most: int) -> Iterator[Toy]:
     command = [sys.executable, "-c", TOY, str(patience), str(most)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         yield Toy(int(process.stdout.readline()))
-        process.terminate()
+        process.stdin.close()  # its sign to end
         process.wait(PATIENCE)
 
 

@@ -36,7 +36,7 @@ def change(file: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     try:
         durable.write_file(path, text.encode("utf-8", "surrogateescape"), mode=0o600)
     except OSError as error:
-        raise RefusedError(f"{file} cannot be written: {error.strerror}") from error
+        raise RqError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def refuse_foreign(path: str | Path) -> None:

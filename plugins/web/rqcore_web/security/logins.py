@@ -19,6 +19,7 @@ import logging
 import math
 import secrets
 from collections import OrderedDict
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -75,7 +76,7 @@ class Logins:
         if found is not None and not found.expired(datetime.now(UTC)):
             queues = None if found.queues is None else frozenset(found.queues)
             return Who(f"token:{found.name}", found.scope, queues)
-        self._attempt(address)
+        _note_failure(self._attempt(address), address)
         reason = "this token is not valid: it is unknown, was removed, or has expired"
         raise _denied(standing, reason, 'Bearer error="invalid_token"')
 
@@ -101,21 +102,16 @@ class Logins:
     ) -> asyncio.Task[bool]:
         if len(self._checking) >= _MOST_WAITING:
             raise DeniedError(503, "too many log in at this moment", {"Retry-After": "2"})
-        self._attempt(address)
-        check = self._check(mark, password, stored, address, costly=_costly(standing))
+        count = self._attempt(address)
+        right = self._is_right(password, stored, costly=_costly(standing))
+        check = self._check(mark, right, address, count)
         task = self._checking[mark] = asyncio.get_running_loop().create_task(check)
         task.add_done_callback(lambda _: self._checking.pop(mark, None))
         return task
 
-    async def _check(
-        self, mark: bytes, password: str, stored: str | None, address: str, *, costly: bool
-    ) -> bool:
-        if costly:
-            loop = asyncio.get_running_loop()
-            right = await loop.run_in_executor(self._threads, _is_right, password, stored)
-        else:
-            right = passwords.is_password(password, stored or secrets.token_urlsafe())
-        if not right:
+    async def _check(self, mark: bytes, answer: Awaitable[bool], address: str, count: int) -> bool:
+        if not await answer:
+            _note_failure(count, address)
             return False
         self._throttle.succeeded(address)
         self._right[mark] = None
@@ -123,12 +119,21 @@ class Logins:
             self._right.popitem(last=False)
         return True
 
+    async def _is_right(self, password: str, stored: str | None, *, costly: bool) -> bool:
+        if not costly:
+            return passwords.is_password(password, stored or secrets.token_urlsafe())
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _is_right, password, stored)
+
     def _mark(self, *parts: str) -> bytes:
         text = "\0".join(parts).encode("utf-8", "surrogateescape")
         return hmac.digest(self._key, text, "sha256")
 
-    def _attempt(self, address: str) -> None:
-        """Count it as failed until it turns out right.  Raises `DeniedError` when it is too early."""
+    def _attempt(self, address: str) -> int:
+        """Count it as failed until it turns out right; returns how many did.
+
+        Raises `DeniedError` when it is too early.
+        """
         now = monotonic()
         wait = self._throttle.wait(address, now)
         if wait > 0:
@@ -137,9 +142,12 @@ class Logins:
                 "too many attempts to log in failed from your address; wait a little",
                 {"Retry-After": str(math.ceil(wait))},
             )
-        count = self._throttle.attempt(address, now)
-        if count > FREE:
-            _log.warning("%d attempts to log in failed from %s; it is slowed down", count, address)
+        return self._throttle.attempt(address, now)
+
+
+def _note_failure(count: int, address: str) -> None:
+    if count > FREE:
+        _log.warning("%d attempts to log in failed from %s; it is slowed down", count, address)
 
 
 def _basic(value: str) -> tuple[str, str]:

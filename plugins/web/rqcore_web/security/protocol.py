@@ -21,6 +21,7 @@ import contextlib
 import logging
 import socket
 import struct
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -288,10 +289,11 @@ class Http(HttpToolsProtocol):
             nonlocal closing
             if self.transport.is_closing():
                 raise ClientDisconnect  # else it would be made to its end, for nobody
-            if message["type"] == "http.response.start" and self._is_unread(scope):
-                closing = True
-                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-            if closing and not message.get("more_body", True) and not unasked:
+            if message["type"] == "http.response.start":
+                closing = self._is_unread(scope)
+                if closing:
+                    message = {**message, "headers": _closing(message.get("headers", []))}
+            elif closing and not unasked and not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 await _drain(receive)
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -304,6 +306,11 @@ class Http(HttpToolsProtocol):
 
     def _is_unread(self, scope: Scope) -> bool:
         return self.scope is scope and self._in_body
+
+
+def _closing(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    others = [header for header in headers if header[0].lower() != b"connection"]
+    return [*others, (b"connection", b"close")]
 
 
 async def _drain(receive: Receive) -> None:
