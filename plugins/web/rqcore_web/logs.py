@@ -34,6 +34,7 @@ from starlette.routing import BaseRoute, Route
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore_web import files, logfiles, logtext, sse
 from rqcore_web.access import need
+from rqcore_web.api.problems import invalid, plain
 from rqcore_web.contract.names import message_of as routed
 from rqcore_web.logfiles import Part
 from rqcore_web.logfollow import Named, Seen, follow, message_of, see
@@ -78,13 +79,19 @@ class Logs:
 
     async def content(self, request: Request) -> Response:
         """The bytes of a file of ``job/``."""
+        _chosen(request, "download", ("", "0", "1"))
         file, message = await self._asked(request, Part.JOB)
-        if not logfiles.is_name(file.name):
-            raise NotFoundError(f"no file can be named {file.name!r}")
-        return files.file_response(
-            request, f"{message['path']}/{file.part}/{file.name}", filename=file.name,
-            content_type="text/plain; charset=utf-8",
-        )  # fmt: skip
+        try:
+            response = _content(request, file, message["path"])
+        except NotFoundError:
+            moved = await message_of(self._site, file.queue, file.msg_id)
+            if moved["path"] == message["path"]:
+                raise
+            response = _content(request, file, moved["path"])
+        if response.status_code == 416:  # noqa: PLR2004 - a range that is not there
+            detail = bytes(response.body).decode().strip()
+            raise plain(416, detail, {"Content-Range": response.headers["content-range"]})
+        return response
 
     async def events(self, request: Request, part: Part) -> Response:
         """How long the file is, and its text if it is asked for, as it grows; see `_events`."""
@@ -129,20 +136,24 @@ class Logs:
         """
         file, message = await self._asked(request, part, after=1)
         given = request.query_params
-        direction = given.get("direction", "forward")
-        if direction not in ("forward", "backward"):
-            raise RefusedError(f'direction must be "forward" or "backward", not {direction!r}')
-        query = Query(given.get("q", ""), ignore_case=given.get("case", "0") not in ("1", "true"))
-        start = given.get("from", "")
+        forward = _chosen(request, "direction", ("forward", "backward")) == "forward"
+        regard_case = _chosen(request, "case", ("0", "1")) == "1"
+        try:
+            query = Query(given.get("q", ""), ignore_case=not regard_case)
+        except RefusedError as error:
+            raise invalid([("q", str(error))]) from None
+        at = _offset("from", given["from"]) if given.get("from") else None
         limit = _offset("limit", given.get("limit", "1"))
         if not 1 <= limit <= MOST_MATCHES:
-            raise RefusedError(f"limit must be a number from 1 to {MOST_MATCHES}")
+            raise invalid([("limit", f"must be a number from 1 to {MOST_MATCHES}")])
 
         def work() -> tuple[Found, int]:
             with _reading(message["path"], file) as fd:
                 size = os.fstat(fd).st_size
-                at = _offset("from", start) if start else 0 if direction == "forward" else size
-                found = search(fd, query, at, forward=direction == "forward", limit=limit)
+                found = search(
+                    fd, query, (0 if forward else size) if at is None else at,
+                    forward=forward, limit=limit,
+                )  # fmt: skip
                 return found, size
 
         async with self._searching:
@@ -269,10 +280,28 @@ def _text(file: Named, seen: Seen, start: int) -> tuple[str, int]:
     return text, start + len(data) - len(decoder.getstate()[0])
 
 
+def _content(request: Request, file: Named, folder: str) -> Response:
+    if not logfiles.is_name(file.name):
+        raise NotFoundError(f"no file can be named {file.name!r}")
+    return files.file_response(
+        request, f"{folder}/{file.part}/{file.name}", filename=file.name,
+        content_type="text/plain; charset=utf-8",
+    )  # fmt: skip
+
+
 def _offset(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > _OFFSET_DIGITS:
-        raise RefusedError(f"{name} must be a number from 0 up, not {text[:40]!r}")
+        raise invalid([(name, f"must be a number from 0 up, not {text[:40]!r}")])
     return int(text)
+
+
+def _chosen(request: Request, name: str, choice: tuple[str, ...]) -> str:
+    """One of these words, the first where nothing is said."""
+    given = request.query_params.get(name, choice[0])
+    if given not in choice:
+        words = ", ".join(word for word in choice if word)
+        raise invalid([(name, f"must be one of {words}, not {given[:40]!r}")])
+    return given
 
 
 def _may_come(file: Named, message: Mapping[str, Any]) -> bool:
