@@ -53,8 +53,10 @@ class Tally:
     def unpack(cls, data: bytes) -> Tally:
         """What `pack` made."""
         at = _COUNTS.size
-        wait, run = data[at : at + Spread.SIZE], data[at + Spread.SIZE :]
-        return cls(*_COUNTS.unpack_from(data), Spread.unpack(wait), Spread.unpack(run))
+        tally = cls(*_COUNTS.unpack_from(data))
+        tally.wait = Spread.unpack(data[at : at + Spread.SIZE])
+        tally.run = Spread.unpack(data[at + Spread.SIZE :])
+        return tally
 
 
 class Counter:
