@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def see(file: Named, folder: str, state: str) -> Seen:
     return Seen(folder, state, sight.size, sight.identity)
 
 
-async def follow(site: Site, growth: Growth, file: Named, seen: Seen) -> AsyncIterator[Seen]:
+async def follow(site: Site, growth: Growth, file: Named, seen: Seen) -> AsyncGenerator[Seen, None]:
     """``seen`` as it is, then every change of it, to the end."""
     changed, moved = asyncio.Event(), asyncio.Event()
 

@@ -116,16 +116,17 @@ class Logs:
         or replaced is told from its beginning.
         """
         identity = seen.identity
-        async for now in follow(self._site, self._growth, file, seen):
-            if start is not None and now.size is not None:
-                if now.identity != identity or now.size < start:
-                    start = 0
-                async for text, end in _texts(file, now, start):
-                    yield str(end), "text", {"offset": start, "text": text}
-                    start = end
-            identity = now.identity
-            data = {"state": now.state, "size": now.size, "file": now.identity}
-            yield "", "end" if now.ended else "log", data
+        async with contextlib.aclosing(follow(self._site, self._growth, file, seen)) as changes:
+            async for now in changes:
+                if start is not None and now.size is not None:
+                    if now.identity != identity or now.size < start:
+                        start = 0
+                    async for text, end in _texts(file, now, start):
+                        yield str(end), "text", {"offset": start, "text": text}
+                        start = end
+                identity = now.identity
+                data = {"state": now.state, "size": now.size, "file": now.identity}
+                yield "", "end" if now.ended else "log", data
 
     async def search(self, request: Request, part: Part) -> Response:
         """Look for the text ``q``.

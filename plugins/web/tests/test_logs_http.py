@@ -312,6 +312,23 @@ def test_a_queue_process_that_is_killed_ends_no_stream(web: Web, tmp_path: Path)
         assert events.until(state="done")["size"] == len("ready\nready\nend\n")
 
 
+def test_where_the_system_tells_of_no_changes_files_are_looked_at(web: Web, tmp_path: Path) -> None:
+    web.rq.environ["RQ_PORTABLE"] = "1"
+    web.rq.queue("waits", web.WAITS)
+    web.start()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    msg_id = web.rq.send("waits", param1=str(fifo))
+    web.rq.until("waits", msg_id, "run")
+    with listening(web, api(msg_id, "logs/stdio.log/events", "waits")) as events:
+        assert events.until(size=len("ready\n"))
+        with fifo.open("w") as feed:
+            feed.write("more\n")
+            feed.flush()
+            assert events.until(size=len("ready\nmore\n"))["state"] == "run"
+        assert events.until(state="done")
+
+
 # --- pages
 
 

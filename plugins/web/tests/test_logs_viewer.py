@@ -169,6 +169,22 @@ def test_scrolling_to_the_end_follows_again(site: Web, seen: Seen, tmp_path: Pat
         expect(line(page, "one more")).to_be_in_viewport()
 
 
+def test_a_window_that_changes_its_size_goes_on_following(
+    site: Web, seen: Seen, tmp_path: Path
+) -> None:
+    page = seen.page
+    with running(site, tmp_path) as (msg_id, feed):
+        feed.write(numbered(0, 300))
+        open_log(page, site, msg_id, "waits")
+        expect(line(page, "line 299")).to_be_in_viewport()
+        for height in (1400, 500, 900):
+            page.set_viewport_size({"width": 1000, "height": height})
+            feed.write(b"now %d\n" % height)
+            expect(line(page, f"now {height}")).to_be_in_viewport()
+            state(page).to_have_text("live")
+            covered(page)
+
+
 def test_a_burst_of_megabytes_is_followed_at_its_end(site: Web, seen: Seen, tmp_path: Path) -> None:
     page = seen.page
     with running(site, tmp_path) as (msg_id, feed):
@@ -228,6 +244,21 @@ def test_a_message_that_is_run_again_goes_on_in_its_log(web: Web, seen: Seen) ->
     open_log(seen.page, web, msg_id, "again")
     expect(line(seen.page, "run 2")).to_be_visible()
     assert [row["text"] for row in rows(seen.page)] == ["run 0", "run 1", "run 2"]
+    state(seen.page).to_have_text("done")
+
+
+def test_a_message_that_is_retried_from_its_page_goes_on_there(web: Web, seen: Seen) -> None:
+    web.rq.queue("twice", '#!/bin/sh\nif mkdir once; then echo first; echo "err no" >&3; '
+                 'else echo second; echo "done x" >&3; fi\n')  # fmt: skip
+    web.start()
+    msg_id = web.rq.send("twice")
+    web.rq.until("twice", msg_id, "err")
+    seen.page.goto(f"{web.url}q/twice/{msg_id}")
+    expect(line(seen.page, "first")).to_be_visible()
+    state(seen.page).to_have_text("err")
+    seen.page.locator("#live[data-state=live]").wait_for()
+    web.rq.ask("twice", "retry_message", {"msg_id": msg_id})
+    expect(line(seen.page, "second")).to_be_visible()
     state(seen.page).to_have_text("done")
 
 

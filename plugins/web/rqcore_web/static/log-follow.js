@@ -21,6 +21,7 @@ export class Follower {
     document.addEventListener("visibilitychange", () => this.#changed());
     addEventListener("pagehide", () => this.#close());
     addEventListener("pageshow", () => this.#changed());
+    document.addEventListener("rq:refreshed", () => this.#changed()); // live.js: it may run again
     this.#changed();
   }
 

@@ -43,7 +43,8 @@ export class View {
   #known; // how long the log is by the latest word
   #busy = -1; // the turn that is being worked on
   #wanted = [-1, "end"];
-  #expected = 0;
+  #expected = 0; // where we left the scrollbar
+  #windowBefore = 0;
   #mark = -1;
   #idle = 0;
   follow = true;
@@ -358,7 +359,7 @@ export class View {
     const first = this.#rows[0], last = this.#rows.at(-1);
     const before = this.#top;
     const { scrollTop } = this.#scroller; // as it is before the canvas can become too short for it
-    if (this.follow && scrollTop < this.#expected - 1.5) this.#setFollow(false); // and nobody told us yet
+    if (!this.#isResized() && this.follow && scrollTop < this.#expected - 1.5) this.#setFollow(false);
     const above = first ? Math.min(ROOM, first.start * this.#scale) : 0;
     const below = last ? Math.min(ROOM, (this.size - last.end) * this.#scale) : 0;
     if (above === 0) this.#top = 0;
@@ -408,7 +409,7 @@ export class View {
 
   #scrolled() {
     const { scrollTop } = this.#scroller;
-    const moved = scrollTop - this.#expected;
+    const moved = this.#isResized() ? 0 : scrollTop - this.#expected;
     if (Math.abs(moved) < 1.5) return;
     this.#expected = scrollTop;
     const down = scrollTop + this.#window >= this.#height - 2;
@@ -428,6 +429,14 @@ export class View {
       this.#jump(scrollTop, this.size * (scrollTop / Math.max(1, this.#height - this.#window)));
     } else if (above > 0) this.#jump(scrollTop, this.#rows[0].start - (this.#top - scrollTop) / this.#scale);
     else this.#jump(scrollTop, this.#rows.at(-1).end + below / this.#scale);
+  }
+
+  // The window is another since the last look: then it was the browser that scrolled.
+  #isResized() {
+    if (this.#window === this.#windowBefore) return false;
+    this.#windowBefore = this.#window;
+    this.#expected = this.#scroller.scrollTop;
+    return true;
   }
 
   // To this offset, roughly, and leave the scrollbar where it is.
