@@ -124,6 +124,8 @@ def test_a_refusal_is_a_problem_for_programs_and_a_line_for_others(open_site: We
     assert (told["status"], told["title"]) == (403, "Forbidden")
     assert told["instance"] == "/api/v1/queues"
     assert told["request_id"] == problem.headers["x-request-id"]
+    other = open_site.curl("api/v1/queues/none")
+    assert other.json()["request_id"] == other.headers["x-request-id"]
 
 
 # --- where nobody has to log in

@@ -2,10 +2,12 @@
 
     {"type": "urn:rqcore:problem:queue-down", "title": "The queue is DOWN", "status": 503,
      "detail": "status: DOWN", "instance": "/api/v1/queues/test/messages",
-     "errors": [{"field": "param1", "message": "must be text, not a number"}]}
+     "errors": [{"field": "param1", "message": "must be text, not a number"}],
+     "request_id": "5f0c2a9e61b7d384"}
 
 ``type`` is one of `KINDS`, or ``about:blank`` where the status says it all.  ``errors`` is there where
 parts of what was sent are wrong, ``field`` being where: ``schedule[2].cron``, or "" for the whole.
+``request_id`` is what the logs call the request.
 `answer` makes one of any error; a defect keeps its traceback in the log and tells none of it.
 """
 
@@ -116,14 +118,15 @@ async def answer(request: Request, error: Exception, refused: str = "refused") -
     if isinstance(error, UnreachableError):
         problem = await _unreachable(request, error)
     if problem is None:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        name, path = _request_id(request), request.url.path
+        _log.error("request %s: %s %s failed", name, request.method, path, exc_info=error)
         problem = plain(500, "the web service failed at this; its log has the reason")
     return respond(request, problem)
 
 
 def respond(request: Request, problem: ProblemError) -> Response:
     """The answer that tells this problem."""
-    body = problem.body(asked(request))
+    body = {**problem.body(asked(request)), "request_id": _request_id(request)}
     data = json.dumps(body, indent=2).encode("ascii") + b"\n"
     headers = {"Cache-Control": "no-store", **problem.headers}
     length = request.headers.get("content-length", "0")
@@ -131,6 +134,11 @@ def respond(request: Request, problem: ProblemError) -> Response:
         # It would all be read and thrown away before the next request.
         headers["Connection"] = "close"
     return Response(data, body["status"], headers, MEDIA_TYPE)
+
+
+def _request_id(request: Request) -> str:
+    """What the logs and the answer's ``X-Request-Id`` call this request."""
+    return str(getattr(request.state, "request_id", ""))
 
 
 def of(error: Exception, refused: str = "refused") -> ProblemError | None:
