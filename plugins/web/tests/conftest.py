@@ -133,7 +133,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium, one for all tests."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     program = next(
         (
@@ -145,6 +145,7 @@ def browser() -> Iterator[Browser]:
     )
     if not program:
         pytest.skip("there is no Chromium; Debian's package is chromium")
+    expect.set_options(timeout=PATIENCE * 1000)
     # Its processes come and go in their own time; none of them is a leftover of a test.
     mark = os.environ.pop("RQCORE_TEST_SESSION", None)
     try:
