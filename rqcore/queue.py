@@ -235,7 +235,7 @@ class QueueProcess:
                 self._look = False
                 self._start_due()
             self.spool.settle()
-        self.followers.flush()
+            self.followers.flush()  # before anything else happens that they were not told yet
         if self._look or self.spool.unsettled:
             self.loop.soon(lambda: None)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,11 @@ def rq(tmp_path: Path) -> Iterator[Rq]:
     """``rq`` for the instance in ``tmp_path/rq``, called from ``tmp_path/here``."""
     here = tmp_path / "here"
     here.mkdir()
-    environ = {**os.environ, "RQ_DIR": str(tmp_path / "rq"), "NO_COLOR": "1"}
+    others = {point.name for point in entry_points(group="rqcore")} - {"cli"}
+    environ = {
+        **os.environ, "RQ_DIR": str(tmp_path / "rq"), "NO_COLOR": "1",
+        "RQ_PLUGINS_DISABLED": ",".join(sorted(others)),
+    }  # fmt: skip
     made = Rq(environ, here)
     yield made
     made.close()
