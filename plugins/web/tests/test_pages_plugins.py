@@ -97,12 +97,15 @@ def test_panels_stand_on_their_pages(site: Web, seen: Seen) -> None:
 def test_a_panel_that_fails_says_so_on_a_page_that_is_whole(
     site: Web, seen: Seen, path: str, told: str
 ) -> None:
+    from playwright.sync_api import expect
+
     msg_id = site.rq.send("fails")
+    site.rq.until("fails", msg_id, "err")
     answer = seen.page.goto(site.url + path.format(msg_id=msg_id))
     assert answer is not None
     assert answer.status == 200
     panel = seen.page.locator(".card.wrong", has_text="clumsy")
-    assert told in panel.inner_text()
+    expect(panel).to_contain_text(told)
     assert seen.page.locator("footer").is_visible()
 
 
