@@ -410,17 +410,17 @@ export class View {
   #scrolled() {
     const { scrollTop } = this.#scroller;
     const moved = this.#isResized() ? 0 : scrollTop - this.#expected;
-    if (Math.abs(moved) < 1.5) return;
     this.#expected = scrollTop;
-    const down = scrollTop + this.#window >= this.#height - 2;
-    const atEnd = down && this.#rows.at(-1)?.end === this.size;
-    if (moved < 0 && !atEnd) this.#setFollow(false);
-    else if (moved > 0 && atEnd) this.#setFollow(true);
-    clearTimeout(this.#idle);
-    this.#idle = setTimeout(() => this.#rest(), IDLE);
     const above = this.#top - (scrollTop + this.#window);
     const below = scrollTop - (this.#top + this.#rowsHeight());
     const gap = Math.max(above, below) / this.#window;
+    if (Math.abs(moved) < 1.5 && gap <= 0) return; // it was ourselves
+    const down = scrollTop + this.#window >= this.#height - 2;
+    const atEnd = down && this.#rows.at(-1)?.end === this.size;
+    if (moved <= -1.5 && !atEnd) this.#setFollow(false);
+    else if (moved >= 1.5 && atEnd) this.#setFollow(true);
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.#rest(), IDLE);
     if (gap <= NEXT) {
       this.#refill();
       this.#tell("logmoved");
