@@ -206,6 +206,9 @@ def test_plugins_are_listed_with_what_they_did(rq: Rq, running: RunningInstance)
     processes = [report["process"] for report in rq("plugins", "--json").json()]
     assert processes == ["rq", "manager", "queue work"]
     assert [r["process"] for r in rq("plugins", "--jsonl").json_lines()] == processes
+    state = rq("status").out
+    assert "odd" in state, "what a plugin should bring is missing: that is said"
+    assert "counted" not in state, "it is called all the same"
     running.stop()
     alone = rq("plugins")
     assert "only the plugins of this command are shown" in alone.err

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from rqcore.schema import Report, Section
+from rqcore.schema import Report, Section, did_you_mean
 
 #: What a user or a token may do; each includes those before it.
 SCOPES = ("read", "enqueue", "operate", "admin")
@@ -43,12 +43,11 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
     """The options, every default filled in.  Raises `ConfigError` with all problems."""
     report = Report(file)
     known = [option.name for option in fields(Options)]
-    section = Section(report, given, known, "plugins.web")
+    section = Section(report, given, [*known, *given], "plugins.web")  # what is unknown is refused
     for key in given:
         if key not in known:
-            section.refuse(
-                key, "is no option of the web plugin", f"known are {', '.join(known)}", show=False
-            )
+            remedy = did_you_mean(key, known) or f"known are {', '.join(known)}"
+            section.refuse(key, "is no option of the web plugin", remedy, show=False)
     default = Options()
     authentication = section.text("authentication", default.authentication)
     if authentication not in ("required", "none"):

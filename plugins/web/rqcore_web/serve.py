@@ -133,6 +133,7 @@ async def _serve(site: Site, sock: socket.socket, tls: Tls | None, context: Serv
         access_log=False, log_config=None, server_header=False, date_header=True,
         proxy_headers=False, timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it does when all is well is ours
     config.load()
     config.ssl = tls.context if tls else None
     server = _Server(config, context.ready)

@@ -66,7 +66,9 @@ def test_options_that_are_wrong_are_told_and_only_the_site_is_missing(web: Web) 
     web.rq.configure(plugins={"web": {"authentification": "none"}})
     web.start()
     assert not [c for c in web.rq.manager.ask("describe")["children"] if c["kind"] == "service"]
-    assert "authentification" in web.rq.log_text()
+    assert 'authentification" is no option of the web plugin; did you mean "authentication"?' in (
+        web.rq.log_text()
+    )
     web.rq.until("test", web.rq.send("test"), "done")
 
 

@@ -84,6 +84,7 @@ def status(app: App, *, as_json: bool, as_lines: bool) -> None:
         echo_json({**about, "queues": rows, "services": services})
     else:
         _print(app, about, rows, services)
+        _print_failed_plugins(app)
 
 
 def _print(
@@ -111,6 +112,18 @@ def _print(
              for s in services],
             right={"PID", "RESTARTS"},
         )  # fmt: skip
+
+
+def _print_failed_plugins(app: App) -> None:
+    """What a plugin should bring is missing without a word, unless it is said here."""
+    plugins = app.ask_manager("plugins")["plugins"]
+    failed = [plugin for plugin in plugins if plugin["status"] in ("failed", "quarantined")]
+    if failed:
+        echo()
+        table(
+            ("PLUGIN", "STATUS", ""),
+            [(plugin["name"], plugin["status"], plugin["error"]) for plugin in failed],
+        )
 
 
 def _cells(row: dict[str, Any]) -> list[object]:

@@ -93,7 +93,10 @@ async def _read(request: Request) -> Form:
 
 async def _read_allowed(request: Request) -> Form:
     if not site_of(request).settings.allow_new_queue:
-        raise ForbiddenError("Queue creation not allowed at this time.")
+        raise ForbiddenError(
+            "Queue creation not allowed at this time. "
+            'Make queues with rq queue create, or set "allow_new_queue": true in config/config.json'
+        )
     need(request, "admin")
     return await _read(request)
 
