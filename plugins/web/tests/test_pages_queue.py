@@ -186,7 +186,7 @@ def test_many_are_deleted_without_javascript(web: Web, browser: Browser) -> None
     page.get_by_role("button", name="Delete…").click()
     page.get_by_role("link", name="No, go back").click()
     assert len(shown_ids(page)) == 4
-    page.get_by_label("all that are in err").check()
+    page.get_by_label("all 4 in this list").check()
     page.get_by_role("button", name="Delete…").click()
     page.get_by_role("button", name="Delete 4").click()
     while "running" in (state := page.locator("#head .badge").inner_text()) or "wait" in state:

@@ -55,8 +55,9 @@ async def bulk_action(request: Request) -> Response:
     named = tuple(str(one) for one in ids) if isinstance(ids, list) else ()
     everything = form.text("all") == "yes"
     if not named and not everything:
+        every = '"all that match"' if form.text("filter").strip() else '"all in this list"'
         return flash.redirect(
-            request, back, 'no message is selected: tick some, or "all that match"', ok=False
+            request, back, f"no message is selected: tick some, or {every}", ok=False
         )
     wanted = _filter(form.text("filter"), form.text("state")) if everything else None
     targets = Targets(name, () if everything else named, wanted)

@@ -8,7 +8,7 @@ let last = null;
 export function startSelecting() {
   const all = document.querySelector("[data-select-all]");
   if (!all) return;
-  all.hidden = false;
+  all.closest("[data-script]").hidden = false;
   all.addEventListener("change", () => {
     for (const box of boxes()) box.checked = all.checked;
     show();
