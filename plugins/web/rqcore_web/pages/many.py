@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from rqcore.errors import RefusedError
 from rqcore_web import bulk, flash, forms
@@ -83,9 +83,8 @@ def begin(request: Request, action: str, targets: Targets) -> Response:
     """The job begins; the answer leads to its page."""
     site: Site = request.app.state.site
     job = bulk.start(site, request, action, targets)
-    return flash.redirect(
-        request, site.url(f"-/jobs/{job.id}"), f"{WORDS[action][0]}: it has begun"
-    )
+    # That page says by itself how far the job is: a message that it has begun would soon be out of date.
+    return RedirectResponse(site.url(f"-/jobs/{job.id}"), 303)
 
 
 async def ask(
