@@ -109,7 +109,7 @@ class Group(Command, click.Group):
     nothing from here, have examples and the global options in their commands.
     """
 
-    command_class = Command
+    command_class: type[click.Command] | None = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
