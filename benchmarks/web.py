@@ -24,6 +24,7 @@ from benchmarks.harness import (
     beside,
     cpu_seconds,
     percentile,
+    pss_kib,
     sleeps,
 )
 from benchmarks.sites import service_pid, site
@@ -89,6 +90,7 @@ def _idle(bench: Bench, instance: RunningInstance, port: int) -> list[Figure]:
     seconds = bench.pick(10, 3)
     time.sleep(6)  # what came before is written to the history
     figures = [_woken(pid, seconds, "nobody asks")]
+    figures.append(Figure("memory of the web service then", pss_kib(pid) / 1024, "MiB PSS"))
     url = f"http://127.0.0.1:{port}/api/v1/events"
     stream = subprocess.Popen(["curl", "-sN", url], stdout=subprocess.DEVNULL)
     try:
