@@ -33,7 +33,7 @@ SPANS = {"hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 28 * 86_400}
 #: What `series` draws, by its key: the title.
 KINDS = {"ended": "Messages that ended", "wait": "Wait until the start", "run": "Run time"}
 _SPARK_WIDTH, _SPARK_HEIGHT = 120.0, 24.0
-_TOP, _HEIGHT, _BOTTOM = 8.0, 136.0, 24.0
+_TOP, _HEIGHT, _BOTTOM = 8.0, 84.0, 24.0
 _BASE = _TOP + _HEIGHT
 #: How much of its place a bar takes, and how high one is at least that is not zero.
 _WIDE, _LEAST = 0.78, 2.0

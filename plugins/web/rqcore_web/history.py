@@ -258,6 +258,16 @@ class History:
 
     # Reading
 
+    def begins(self, queue: str) -> float | None:
+        """Since when the queue has been counted; None when nothing is known of it."""
+        if not self._spool.exists(queue):
+            return None
+        try:
+            return self._of(queue).file.since()
+        except OSError as error:
+            self._tell(queue, error)
+            return None
+
     def recent(self, queue: str, minutes: int) -> list[Point]:
         """The latest minutes, one point each, oldest first; the last one is not over yet."""
         return self._points(queue, _MINUTE, min(minutes, self._rings[0].length))

@@ -14,6 +14,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import time
 from typing import Any
 
 from starlette.requests import Request
@@ -65,7 +66,9 @@ async def queue(request: Request) -> Response:
     if not shown["alive"]:
         shown["counts"] = await asyncio.to_thread(_on_disk, site, name)
     config, config_problem = load_config(site, name)
-    span = query.get("span", "") if query.get("span", "") in charts.SPANS else "day"
+    span = query.get("span", "")
+    if span not in charts.SPANS:
+        span = _usual_span(site, name)
     return page(
         request,
         "queue.html",
@@ -93,6 +96,12 @@ async def queue(request: Request) -> Response:
         ),
         panels=panels.panels(site, "rq_web_queue_panels", queue=shown),
     )
+
+
+def _usual_span(site: Site, name: str) -> str:
+    """A day; of a queue that is younger, the last hour, in which its few messages can be told apart."""
+    since = site.history.begins(name)
+    return "day" if since is not None and time() - since >= charts.SPANS["day"] else "hour"
 
 
 async def _listing(site: Site, name: str, state: str, wanted: str, before: str) -> Listing:
