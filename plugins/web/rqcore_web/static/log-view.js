@@ -1,6 +1,6 @@
 // The scrolling window on a log of any length: a few hundred rows in the page, whatever lies around them.
 //
-// Rows stand in `rows`, which is placed on `canvas`, as high as all of the log would be (up to MAX_HEIGHT),
+// Rows (log-lines.js) stand in an element that is placed on `canvas`, as high as all of the log would be (up to MAX_HEIGHT),
 // within `scroller`. How many lines there are is not known, so a place on the canvas stands for a place in
 // the bytes, roughly: a jump of the scrollbar is taken for one in the bytes, while scrolling near the rows
 // adds rows to their ends and takes away what is far off. Where the two drift apart, the rows are put back
@@ -9,9 +9,8 @@
 // `follow` is whether the end is kept in view; scrolling up ends it, scrolling to the end begins it again.
 // Events on `scroller`: "logmoved" (what is seen changed), "logfollow", "logproblem" (detail: the error).
 
-import { PLAIN, graphics } from "./log-ansi.js";
-import { makeRow } from "./log-paint.js";
-import { REACH, rowEnd, rowStart } from "./log-rows.js";
+import { BATCH_BYTES, Lines } from "./log-lines.js";
+import { REACH } from "./log-rows.js";
 
 const MAX_HEIGHT = 6_000_000;
 // Room that is kept to scroll into on the side where there is more of the log.
@@ -23,19 +22,16 @@ const LIGHT = 98304;
 // Whoever scrolls past the rows by NEXT gets the next ones, by NEARBY those that must be about there; beyond
 // that it is the scrollbar that was moved, to the same share of the bytes.
 const NEXT = 2, NEARBY = 8;
-// Added at a time: what is parsed and laid out before the next look at the clock.
-const BATCH_ROWS = 80, BATCH_BYTES = 98304;
 // A log that grows by more than this at once is not read through to its end, but from there.
 const SKIP = 4 * BATCH_BYTES;
 const IDLE = 300;
-const COLOURS = /\x1b\[([0-9;:]*)m/g;
 
 export class View {
   #scroller;
   #canvas;
   #rowsElement;
   #bytes;
-  #rows = []; // {start, end, element, line, style}, without gaps
+  #lines;
   #top = 0; // where the rows stand on the canvas
   #height = 0; // of the canvas
   #scale = 0.1; // pixels for a byte
@@ -45,7 +41,6 @@ export class View {
   #wanted = [-1, "end"];
   #expected = 0; // where we left the scrollbar
   #windowBefore = 0;
-  #mark = -1;
   #idle = 0;
   follow = true;
 
@@ -54,13 +49,15 @@ export class View {
     this.#canvas = canvas;
     this.#rowsElement = rowsElement;
     this.#bytes = bytes;
+    this.#lines = new Lines(rowsElement, bytes);
     this.#known = bytes.size;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#resized()).observe(scroller);
   }
 
+  // Those that are in the page.
   get rows() {
-    return this.#rows;
+    return this.#lines.rows;
   }
 
   get size() {
@@ -82,7 +79,7 @@ export class View {
       if (!(await this.#build(turn, target))) return;
       await this.#fill(turn);
       if (turn !== this.#turn) return;
-      this.#scale = this.#measuredScale();
+      this.#measure();
       this.#settle();
       this.#align(target, { start: 0, center: 0.4, end: 1 }[where]);
       await this.#fill(turn);
@@ -92,7 +89,7 @@ export class View {
 
   // After something went wrong.
   async retry() {
-    if (this.#rows.length) this.#refill();
+    if (this.rows.length) this.#refill();
     else await this.show(...this.#wanted);
   }
 
@@ -100,7 +97,7 @@ export class View {
   grown(size) {
     this.#known = Math.max(this.#known, size);
     if (this.#known === this.size || this.#busy === this.#turn) return;
-    if (this.#rows.length) this.#refill();
+    if (this.rows.length) this.#refill();
     else this.show(this.follow ? -1 : 0, this.follow ? "end" : "start");
   }
 
@@ -108,7 +105,7 @@ export class View {
   async replaced(size) {
     this.#known = size;
     this.#bytes.reset(size);
-    this.#clear();
+    this.#lines.clear();
     this.#settle();
     await this.show(-1, "end");
   }
@@ -116,7 +113,7 @@ export class View {
   // Keep the end in view, from now on.
   async toEnd() {
     this.#setFollow(true);
-    if (this.#rows.at(-1)?.end === this.size && this.#busy !== this.#turn) this.#settle();
+    if (this.#hasEnd() && this.#busy !== this.#turn) this.#settle();
     else await this.show(-1, "end");
   }
 
@@ -124,18 +121,18 @@ export class View {
     this.#setFollow(false);
   }
 
-  mark(offset) {
-    this.#mark = offset;
-    for (const row of this.#rows) this.#paintMark(row);
+  // The offset whose row is marked, -1 for none.
+  get marked() {
+    return this.#lines.mark;
   }
 
-  get marked() {
-    return this.#mark;
+  set marked(offset) {
+    this.#lines.mark = offset;
   }
 
   // The row of this offset, if it is in the page.
   rowAt(offset) {
-    return this.#rows.find((row) => row.start <= offset && offset < row.end);
+    return this.#lines.at(offset);
   }
 
   isSeen(row) {
@@ -149,7 +146,7 @@ export class View {
     const { first } = this.#seen();
     const before = first?.element.getBoundingClientRect().top ?? 0;
     change();
-    this.#scale = this.#measuredScale();
+    this.#measure();
     this.#settle();
     if (!this.follow && first) {
       this.#shift(this.#scroller.scrollTop, first.element.getBoundingClientRect().top - before);
@@ -157,7 +154,7 @@ export class View {
     this.#refill();
   }
 
-  // Rows
+  // Work
 
   get #window() {
     return this.#scroller.clientHeight;
@@ -191,90 +188,26 @@ export class View {
     this.#grow();
     if (this.size) await this.#bytes.load(target - BATCH_BYTES, target + BATCH_BYTES);
     if (turn !== this.#turn) return false;
-    this.#clear();
-    if (this.size) this.#append(rowStart(this.#bytes, target, this.size), 1);
-    this.#scale = this.#measuredScale();
+    if (this.size) this.#lines.begin(target);
+    else this.#lines.clear();
+    this.#measure();
     this.#top = Math.round(scrollTop ?? this.#proportional(target));
-    this.#height = Math.max(this.#wholeHeight(), this.#top + this.#rowsHeight() + this.#window);
+    this.#height = Math.max(this.#wholeHeight(), this.#top + this.#lines.height + this.#window);
     this.#apply();
     this.#scrollTo(this.#top);
     this.#settle();
     return true;
   }
 
-  #clear() {
-    this.#rows = [];
-    this.#rowsElement.replaceChildren();
-  }
-
-  #row(start, end, style) {
-    const bytes = this.#bytes;
-    const ended = end > start && bytes.at(end - 1) === 10;
-    const row = { start, end, ended, ...makeRow(start, bytes.text(start, ended ? end - 1 : end), style) };
-    this.#paintMark(row);
-    return row;
-  }
-
-  #paintMark(row) {
-    const marked = row.start <= this.#mark && this.#mark < row.end;
-    row.element.classList.toggle("log-marked", marked);
-  }
-
-  #append(start, most) {
-    const { size } = this;
-    const added = [];
-    let style = this.#rows.at(-1)?.style ?? this.#styleBefore(start);
-    const stop = start + BATCH_BYTES;
-    while (start < size && start < stop && added.length < most) {
-      const row = this.#row(start, rowEnd(this.#bytes, start, size), style);
-      added.push(row);
-      ({ end: start } = row);
-      ({ style } = row);
-    }
-    this.#rowsElement.append(...added.map((row) => row.element));
-    this.#rows.push(...added);
-  }
-
-  #prepend() {
-    const size = this.size;
-    const starts = [];
-    let start = this.#rows[0].start;
-    const stop = start - BATCH_BYTES;
-    while (start > 0 && start > stop && starts.length < BATCH_ROWS) {
-      start = rowStart(this.#bytes, start - 1, size);
-      starts.push(start);
-    }
-    const added = [];
-    let style = this.#styleBefore(start);
-    for (const [i, begin] of starts.reverse().entries()) {
-      const row = this.#row(begin, starts[i + 1] ?? this.#rows[0].start, style);
-      added.push(row);
-      ({ style } = row);
-    }
-    const before = this.#rowsHeight();
-    this.#rowsElement.prepend(...added.map((row) => row.element));
-    this.#rows.unshift(...added);
-    this.#top -= this.#rowsHeight() - before;
-  }
-
-  // The colours that are left over from what was printed shortly before.
-  #styleBefore(start) {
-    let style = PLAIN;
-    const text = this.#bytes.latin(Math.max(0, start - REACH), start);
-    for (const [, params] of text.matchAll(COLOURS)) style = graphics(params, style);
-    return style;
-  }
-
   // Add rows until there are enough around what is seen.
   async #fill(turn) {
     if (turn === this.#turn) this.#busy = turn;
-    while (turn === this.#turn && this.#rows.length) {
+    while (turn === this.#turn && this.rows.length) {
       this.#grow();
-      const last = this.#rows.at(-1);
-      const first = this.#rows[0];
+      const { first, last } = this.#lines;
       const near = this.#near();
       const above = this.#scroller.scrollTop - this.#top;
-      const below = this.#rowsHeight() - above - this.#window;
+      const below = this.#lines.height - above - this.#window;
       // The reader went elsewhere; the event that tells so is on its way.
       if (Math.max(-above, -below) > (NEXT + 1) * this.#window && !this.follow) break;
       const downwards = last.end < this.size && (this.follow || below < near);
@@ -285,62 +218,42 @@ export class View {
         const from = last.ended ? last.end : last.start;
         await this.#bytes.load(from - 2 * REACH, from + BATCH_BYTES + 2 * REACH);
         if (turn !== this.#turn) return;
-        this.#dropOpen();
-        this.#append(this.#rows.at(-1)?.end ?? from, BATCH_ROWS);
+        this.#lines.extend();
       } else if (first.start > 0 && above < near) {
         await this.#bytes.load(first.start - BATCH_BYTES - 3 * REACH, first.start + REACH);
         if (turn !== this.#turn) return;
-        this.#prepend();
+        this.#top -= this.#lines.prepend();
       } else {
         break;
       }
       this.#settle();
-      if (this.#trim(downwards)) this.#settle();
+      this.#trim(downwards);
     }
     if (this.#busy === turn) this.#busy = -1; // at once: what changes from now on needs another one
     this.#tell("logmoved");
   }
 
-  // A last line that had no newline yet is made anew when the log has gone on.
-  #dropOpen() {
-    const last = this.#rows.at(-1);
-    if (last.ended || rowEnd(this.#bytes, last.start, this.size) === last.end) return;
-    last.element.remove();
-    this.#rows.pop();
-  }
-
   #trim(downwards) {
     const far = this.#near() + FAR * this.#window;
     const { top, bottom } = this.#scroller.getBoundingClientRect();
-    const before = this.#rowsHeight();
-    const kept = downwards ? this.#rows.findIndex((row) => this.#within(row, top - far, Infinity))
-      : this.#rows.findLastIndex((row) => this.#within(row, -Infinity, bottom + far));
-    if (kept < 0) return false;
-    const gone = downwards ? this.#rows.splice(0, kept) : this.#rows.splice(kept + 1);
-    for (const row of gone) row.element.remove();
-    if (downwards) this.#top += before - this.#rowsHeight();
-    return gone.length > 0;
-  }
-
-  #within(row, low, high) {
-    const box = row.element.getBoundingClientRect();
-    return box.bottom >= low && box.top <= high;
+    if (downwards) this.#top += this.#lines.cutAbove(top - far);
+    else this.#lines.cutBelow(bottom + far);
+    this.#settle();
   }
 
   // Places
 
   #near() {
-    const far = Math.min(NEAR * this.#window, LIGHT * this.#measuredScale());
-    return Math.max(NEAR_AT_LEAST * this.#window, far);
+    const scale = this.#lines.scale || this.#scale;
+    return Math.max(NEAR_AT_LEAST * this.#window, Math.min(NEAR * this.#window, LIGHT * scale));
   }
 
-  #rowsHeight() {
-    return this.#rowsElement.getBoundingClientRect().height;
+  #measure() {
+    this.#scale = this.#lines.scale || this.#scale;
   }
 
-  #measuredScale() {
-    const bytes = this.#rows.length ? this.#rows.at(-1).end - this.#rows[0].start : 0;
-    return bytes ? this.#rowsHeight() / bytes : this.#scale;
+  #hasEnd() {
+    return this.#lines.last?.end === this.size;
   }
 
   // As high as the whole log would be, at the scale of what is in the page.
@@ -355,8 +268,8 @@ export class View {
 
   // Put right what is wrong with the places, so that nobody sees the rows move.
   #settle() {
-    const height = this.#rowsHeight();
-    const first = this.#rows[0], last = this.#rows.at(-1);
+    const height = this.#lines.height;
+    const { first, last } = this.#lines;
     const before = this.#top;
     const { scrollTop } = this.#scroller; // as it is before the canvas can become too short for it
     if (!this.#isResized() && this.follow && scrollTop < this.#expected - 1.5) this.#setFollow(false);
@@ -369,14 +282,14 @@ export class View {
     const end = this.#top + height;
     this.#height = below === 0 ? end : Math.max(this.#wholeHeight(), end + below);
     this.#apply();
-    if (this.follow && last?.end === this.size) this.#scrollTo(this.#height - this.#window);
+    if (this.follow && this.#hasEnd()) this.#scrollTo(this.#height - this.#window);
     else this.#shift(scrollTop, this.#top - before);
   }
 
   // Scroll until the row stands at this share of the window, as far as the log goes.
   #align(offset, share) {
     const row = this.rowAt(offset);
-    if (!row || (this.follow && this.#rows.at(-1).end === this.size)) return;
+    if (!row || (this.follow && this.#hasEnd())) return;
     const box = row.element.getBoundingClientRect();
     const inset = Math.max(0, (this.#window - box.height) * share);
     const away = box.top - this.#scroller.getBoundingClientRect().top - inset;
@@ -401,7 +314,7 @@ export class View {
 
   #seen() {
     const { top, bottom } = this.#scroller.getBoundingClientRect();
-    const seen = this.#rows.filter((row) => this.#within(row, top + 1, bottom - 1));
+    const seen = this.#lines.between(top + 1, bottom - 1);
     return { first: seen[0], last: seen.at(-1) };
   }
 
@@ -412,11 +325,11 @@ export class View {
     const moved = this.#isResized() ? 0 : scrollTop - this.#expected;
     this.#expected = scrollTop;
     const above = this.#top - (scrollTop + this.#window);
-    const below = scrollTop - (this.#top + this.#rowsHeight());
+    const below = scrollTop - (this.#top + this.#lines.height);
     const gap = Math.max(above, below) / this.#window;
     if (Math.abs(moved) < 1.5 && gap <= 0) return; // it was ourselves
     const down = scrollTop + this.#window >= this.#height - 2;
-    const atEnd = down && this.#rows.at(-1)?.end === this.size;
+    const atEnd = down && this.#hasEnd();
     if (moved <= -1.5 && !atEnd) this.#setFollow(false);
     else if (moved >= 1.5 && atEnd) this.#setFollow(true);
     clearTimeout(this.#idle);
@@ -425,10 +338,11 @@ export class View {
       this.#refill();
       this.#tell("logmoved");
     } else if (down) this.toEnd();
-    else if (gap > NEARBY || !this.#rows.length) {
+    else if (gap > NEARBY || !this.rows.length) {
       this.#jump(scrollTop, this.size * (scrollTop / Math.max(1, this.#height - this.#window)));
-    } else if (above > 0) this.#jump(scrollTop, this.#rows[0].start - (this.#top - scrollTop) / this.#scale);
-    else this.#jump(scrollTop, this.#rows.at(-1).end + below / this.#scale);
+    } else if (above > 0) {
+      this.#jump(scrollTop, this.#lines.first.start - (this.#top - scrollTop) / this.#scale);
+    } else this.#jump(scrollTop, this.#lines.last.end + below / this.#scale);
   }
 
   // The window is another since the last look: then it was the browser that scrolled.
@@ -452,20 +366,20 @@ export class View {
   #rest() {
     const { first } = this.#seen();
     if (!first || this.follow) return;
-    if (this.#rows[0].start === 0 || this.#rows.at(-1).end === this.size) return;
+    if (this.#lines.first.start === 0 || this.#hasEnd()) return;
     const { scrollTop } = this.#scroller;
     const away = Math.round(this.#proportional(first.start) - scrollTop);
     if (Math.abs(away) < 3 * this.#window) return;
     const before = this.#top;
     this.#top = Math.max(0, before + away);
-    this.#height = Math.max(this.#wholeHeight(), this.#top + this.#rowsHeight());
+    this.#height = Math.max(this.#wholeHeight(), this.#top + this.#lines.height);
     this.#apply();
     this.#shift(scrollTop, this.#top - before);
     this.#settle();
   }
 
   #resized() {
-    if (!this.#rows.length) return;
+    if (!this.rows.length) return;
     this.#settle();
     this.#refill();
   }

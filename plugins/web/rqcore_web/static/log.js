@@ -157,7 +157,7 @@ class Viewer {
 
   async #goTo(at) {
     this.#view.pause();
-    this.#view.mark(at);
+    this.#view.marked = at;
     const row = this.#view.rowAt(at);
     if (!row || !this.#view.isSeen(row)) await this.#view.show(at);
   }
