@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,34 @@ def test_a_message_is_sent_with_what_was_typed(site: Web, seen: Seen) -> None:
     assert message["param1"] == "two\nlines ü"
     assert (message["param2"], message["src"], message["max_count"]) == ('{"a": 1}', "me", 3)
     assert message["post_run_webhook"] == ["http://a.example.com/x", "http://b.example.com/y"]
+
+
+def test_due_is_taken_as_people_write_it(site: Web, seen: Seen) -> None:
+    page = seen.page
+    page.goto(f"{site.url}q/hello/new_message")
+    page.get_by_text("More: sender").click()
+    page.get_by_label("Due").fill("tomorrow")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#due-problem")).to_contain_text("'tomorrow' is no time; write 10m")
+    page.get_by_label("Due").fill("2h")
+    page.get_by_role("button", name="Send").click()
+    message = sent(site, page)
+    assert abs(float(str(message["due"])) - time.time() - 7200) < 60
+
+
+def test_due_is_taken_without_javascript(site: Web, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for text in ("tomorrow", "2h"):
+        page.goto(f"{site.url}q/hello/new_message")
+        page.get_by_text("More: sender").click()
+        page.get_by_label("Due").fill(text)
+        page.get_by_role("button", name="Send").click()
+        if text == "tomorrow":
+            assert "'tomorrow' is no time" in page.locator(".flash").inner_text()
+    message = sent(site, page)
+    assert abs(float(str(message["due"])) - time.time() - 7200) < 60
+    context.close()
 
 
 def test_files_go_along_with_progress_and_the_message_last(

@@ -11,6 +11,8 @@ file attached, and the message committed, so that it is never seen without it.
 
 from __future__ import annotations
 
+import re
+from time import time
 from typing import Any
 
 from starlette.requests import Request
@@ -21,9 +23,13 @@ from rqcore_web import forms, uploads
 from rqcore_web.access import need
 from rqcore_web.contract.answers import decided, is_fine, outcome, reason_of, site_of, speaks_json
 from rqcore_web.contract.names import taking
+from rqcore_web.due import parse_due
 from rqcore_web.forms import BodyError, Form
 from rqcore_web.security.limits import expect_upload
 from rqcore_web.spool import CREATING
+
+#: What a queue takes itself: unix time, or nothing.
+_NUMBER = re.compile(r"[0-9.]*")
 
 
 async def new_message(request: Request) -> Response:
@@ -45,6 +51,13 @@ async def _create(
 ) -> Response:
     speaks_json(request, form, "json")
     fields = _fields(form)
+    if form.text("x_format") == "html":
+        problem = _read_due(fields)
+        if problem:
+            return decided(
+                request, form, ["fail", problem], done="", default="json",
+                to=f"q/{queue}", else_to=f"q/{queue}/new_message",
+            )  # fmt: skip
     method = fields.pop("_method", "commit")
     if not isinstance(method, str) or method not in CREATING:
         raise BodyError(f"invalid _method: it may be {', '.join(CREATING)}, not {method!r}")
@@ -59,6 +72,18 @@ async def _create(
         request, form, answer, done=done, default="json",
         to=f"q/{queue}/{made}", else_to=f"q/{queue}/new_message",
     )  # fmt: skip
+
+
+def _read_due(fields: dict[str, Any]) -> str:
+    """A page's form has the time as people write it; what is wrong with it, or nothing."""
+    due = fields.get("due")
+    if not isinstance(due, str) or _NUMBER.fullmatch(due):
+        return ""
+    try:
+        fields["due"] = parse_due(due, time())
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _fields(form: Form) -> dict[str, Any]:

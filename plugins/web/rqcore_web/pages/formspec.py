@@ -44,7 +44,10 @@ _FIELDS = {
     "attach": ("Attachments", "Files that go along, of any size."),
     "src": ("From", "Who sends it; free text."),
     "dest": ("To", "A queue here, or the URL of one elsewhere."),
-    "due": ("Due", "Not before this time; empty for now."),
+    "due": (
+        "Due",
+        "Not before: 10m or 2h (from now), 2026-03-01T08:00 (RQ's time zone), unix time; empty for now.",
+    ),
     "max_count": ("Attempts at most", "How often it may be sent back to run again."),
     "post_run_webhook": ("Webhook", "A URL that is told when it has ended."),
     "status": ("When", ""),

@@ -23,7 +23,7 @@ from rqcore_web.pages.overview import overview
 from rqcore_web.pages.plugins import plugins
 from rqcore_web.pages.queue import queue
 from rqcore_web.pages.search import old_search, search
-from rqcore_web.pages.send import new_message, run_schedule
+from rqcore_web.pages.send import due, new_message, run_schedule
 from rqcore_web.site import Site
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -45,6 +45,7 @@ def routes(site: Site) -> list[BaseRoute]:
         _post("/-/errors/{name}/{key}", retry_group),
         _post("/-/q/{name}/bulk", bulk_action),
         _post("/-/q/{name}/config", save),
+        _get("/-/q/{name}/due", due),
         _post("/-/q/{name}/schedule/{number:int}", run_schedule),
         _post("/-/q/{name}/{msg_id}/retry", retry),
         _get("/q/{name}", queue),

@@ -12,13 +12,14 @@ from time import time
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from rqcore import durable
 from rqcore.errors import NotFoundError, RqError
 from rqcore_web import flash, forms
 from rqcore_web.access import need, who
 from rqcore_web.contract import names
+from rqcore_web.due import parse_due
 from rqcore_web.logfollow import message_of
 from rqcore_web.pages import formspec
 from rqcore_web.pages.queue import load_config
@@ -69,6 +70,15 @@ def _fill(spec: formspec.Spec, found: Mapping[str, Any], name: str) -> None:
         value = found[field.name]
         field.value = " ".join(value) if isinstance(value, list) else str(value)
         field.hidden = field.hidden and not field.value
+
+
+async def due(request: Request) -> Response:
+    """``GET /-/q/NAME/due``: the unix time that is meant by ``text``, or what is wrong with it."""
+    need(request, "enqueue", request.path_params["name"])
+    try:
+        return JSONResponse(["ok", parse_due(request.query_params.get("text", ""), time())])
+    except ValueError as error:
+        return JSONResponse(["fail", str(error)])
 
 
 async def run_schedule(request: Request) -> Response:

@@ -58,6 +58,7 @@ async function send() {
   const chosen = [...(files?.files ?? [])];
   const message = fields();
   stopped = false;
+  if (!(await readDue(message))) return;
   busy(true, chosen.length > 0);
   tell("");
   let made = "";
@@ -78,6 +79,30 @@ async function send() {
     if (made && chosen.length) await forget(made);
     tell(stopped ? "Stopped: nothing was sent" : String(error.message ?? error));
     busy(false);
+  }
+}
+
+// The time as it was typed becomes unix time; what is wrong with it is told beside it.
+async function readDue(message) {
+  const field = form.querySelector("[data-time-field]");
+  if (!field) return true;
+  const place = document.getElementById("due-problem");
+  place.hidden = true;
+  field.removeAttribute("aria-invalid");
+  if (/^[0-9.]*$/.test(message.due)) return true;
+  try {
+    const text = new URLSearchParams({ text: message.due });
+    const answer = await fetch(`${form.dataset.due}?${text}`, { headers: { Accept: "application/json" } });
+    message.due = decided(await answer.text(), answer.status)[1];
+    return true;
+  } catch (error) {
+    place.textContent = String(error.message ?? error);
+    place.hidden = false;
+    field.setAttribute("aria-invalid", "true");
+    const folded = field.closest("details");
+    if (folded) folded.open = true;
+    field.focus();
+    return false;
   }
 }
 
