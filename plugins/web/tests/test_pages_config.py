@@ -92,7 +92,17 @@ def test_another_program_is_named_only_where_queues_may_be_made(
     other = site.rq.script("other.sh", "#!/bin/sh\n")
     page = seen.page
     page.goto(f"{site.start().url}q/hello/config")
-    page.get_by_label("Script", exact=True).fill(str(other))
+    script = page.get_by_label("Script", exact=True)
+    assert script.is_editable() == allowed
+    assert page.get_by_role("textbox", name="Environment").is_editable() == allowed
+    assert page.locator("input[name=prefix_is]:disabled").count() == (0 if allowed else 2)
+    if not allowed:
+        assert "allow_new_queue is off" in page.locator("#fixed-script").inner_text()
+        # Who sends another one all the same is refused.
+        page.evaluate(
+            "document.querySelectorAll('[readonly]').forEach((field) => field.readOnly = false)"
+        )
+    script.fill(str(other))
     page.get_by_role("textbox", name="Environment").fill("A=2\nB=c d")
     page.get_by_role("button", name="Save").click()
     if allowed:
