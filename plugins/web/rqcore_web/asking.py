@@ -68,10 +68,12 @@ class Peer:
         self._path = path
         self._who = who
         self._idle: list[_Connection] = []
+        self._closed = False
         self._places = asyncio.Semaphore(_MOST)
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses, and the others when they are used no more."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
@@ -90,7 +92,10 @@ class Peer:
             except BaseException:  # cancelled: its answer may still come, for nobody
                 connection.close()
                 raise
-            self._idle.append(connection)
+            if self._closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
             return answer
 
     async def ask(self, command: str, args: Mapping[str, Any] | str | None = None) -> Any:

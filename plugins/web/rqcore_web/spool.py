@@ -46,7 +46,9 @@ class Spool:
     def queue(self, name: str) -> Peer:
         """The queue's socket.  Raises `NotFoundError`."""
         if not self.exists(name):
-            self._queues.pop(name, None)
+            gone = self._queues.pop(name, None)
+            if gone is not None:
+                gone.close()
             raise NotFoundError(f"no such queue: {name}")
         peer = self._queues.get(name)
         if peer is None:
