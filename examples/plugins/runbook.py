@@ -62,7 +62,7 @@ def rq_web_message_panels(site: Site, message: dict[str, Any]) -> list[Panel]:
 @hookimpl(optionalhook=True)
 def rq_web_routes(site: Site) -> list[BaseRoute]:
     from markupsafe import Markup  # noqa: PLC0415 - as above
-    from rqcore_web.pages.render import wrap  # noqa: PLC0415 - as above
+    from rqcore_web.render import wrap  # noqa: PLC0415 - as above
     from starlette.routing import Route  # noqa: PLC0415 - as above
 
     async def page(request: Request) -> Response:

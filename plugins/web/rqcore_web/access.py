@@ -14,8 +14,16 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from rqcore.config import OLD_COALESCE_KEYS
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore_web.options import SCOPES
+
+#: Keys of a queue's config that say how much and when, and never what is run: any admin may change
+#: them; the others only where queues may be made over the web (``allow_new_queue``).
+HARMLESS = frozenset(
+    {"num_workers", "coalesce_params", "blocking_params", "schedule", "fsync", "ordering",
+     *OLD_COALESCE_KEYS}
+)  # fmt: skip
 
 
 class ForbiddenError(RefusedError):

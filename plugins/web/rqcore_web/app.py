@@ -22,8 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from rqcore.errors import RqError
-from rqcore_web import logs
-from rqcore_web.api import problems
+from rqcore_web import logs, problems
 from rqcore_web.api import routes as api
 from rqcore_web.contract import routes as contract
 from rqcore_web.pages import failures

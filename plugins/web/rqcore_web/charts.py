@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from rqcore_web import axes
 from rqcore_web.history import Point, total
-from rqcore_web.pages.words import duration, plural
+from rqcore_web.words import duration, plural
 
 if TYPE_CHECKING:
     from rqcore_web.axes import Axis

@@ -32,15 +32,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from rqcore.errors import NotFoundError, RefusedError
-from rqcore_web import files, logfiles, logtext, sse
+from rqcore_web import files, logfiles, logtext, render, sse
 from rqcore_web.access import need
-from rqcore_web.api.problems import invalid, plain
-from rqcore_web.contract.names import message_of as routed
 from rqcore_web.logfiles import Part
 from rqcore_web.logfollow import Named, Seen, follow, message_of, see
 from rqcore_web.logsearch import MOST_MATCHES, Found, Query, search
 from rqcore_web.logwatch import Growth
-from rqcore_web.pages import render
+from rqcore_web.names import message_of as routed
+from rqcore_web.problems import invalid, plain
 from rqcore_web.site import Site
 
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from starlette.requests import HTTPConnection
+
 from rqcore.config import InstanceConfig
 from rqcore.instance import Instance
 from rqcore_web.audit import Audit
@@ -52,3 +54,9 @@ class Site:
     def url(self, path: str = "") -> str:
         """The URL, on this host, of a path below the root."""
         return f"{self.root}{path}"
+
+
+def site_of(request: HTTPConnection) -> Site:
+    """The site that is asked."""
+    site: Site = request.app.state.site
+    return site

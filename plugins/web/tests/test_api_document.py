@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from openapi_spec_validator import validate as validate_document
-from rqcore_web.api import checking, problems, schemas
+from rqcore_web import problems
+from rqcore_web.api import checking, schemas
 from rqcore_web.api.document import document
 from rqcore_web.api.operations import Operation
 from rqcore_web.api.table import OPERATIONS

@@ -8,10 +8,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rqcore_web.pages import words
+from rqcore_web import words
 from rqcore_web.pages.errors import fold, grouped
-from rqcore_web.pages.pretty import pretty
-from rqcore_web.pages.progress import Progress, parse
+from rqcore_web.pretty import pretty
+from rqcore_web.progress import Progress, parse
 
 
 @pytest.mark.parametrize(

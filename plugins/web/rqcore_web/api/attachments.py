@@ -20,7 +20,7 @@ from rqcore_web.api.operations import (
     one,
     query,
 )
-from rqcore_web.api.problems import ProblemError, invalid, plain
+from rqcore_web.problems import ProblemError, invalid, plain
 from rqcore_web.security.limits import expect_upload
 
 if TYPE_CHECKING:

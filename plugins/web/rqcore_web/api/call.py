@@ -21,7 +21,7 @@ from rqcore_web.api import checking
 from rqcore_web.api.checking import Mistake
 from rqcore_web.api.once import Once
 from rqcore_web.api.operations import JSON, Operation, Parameter
-from rqcore_web.api.problems import ProblemError, invalid, plain
+from rqcore_web.problems import ProblemError, invalid, plain
 from rqcore_web.site import Site
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])", re.ASCII)

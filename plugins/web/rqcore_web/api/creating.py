@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rqcore.errors import NotFoundError, RqError
-from rqcore_web.api.problems import ProblemError, unsure
+from rqcore_web.problems import ProblemError, unsure
 from rqcore_web.spool import CREATING, Spool
 
 if TYPE_CHECKING:

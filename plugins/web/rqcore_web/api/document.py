@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from rqcore_web import __version__
-from rqcore_web.api import problems, schemas
+from rqcore_web import __version__, problems
+from rqcore_web.api import schemas
 from rqcore_web.api.operations import BYTES, Answer, Operation, Parameter
 
 if TYPE_CHECKING:

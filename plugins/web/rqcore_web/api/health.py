@@ -18,7 +18,7 @@ from rqcore import durable
 from rqcore.errors import RqError
 from rqcore_web.api import operations
 from rqcore_web.api.operations import Operation, one
-from rqcore_web.api.problems import ProblemError
+from rqcore_web.problems import ProblemError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from rqcore.errors import NotFoundError, RefusedError
 from rqcore_web import bulk, filters
 from rqcore_web.api import operations, schemas, waiting
 from rqcore_web.api.operations import IDEMPOTENCY_KEY, IF_NONE_MATCH, Answer, Body, Operation, one
-from rqcore_web.api.problems import invalid
+from rqcore_web.problems import invalid
 
 if TYPE_CHECKING:
     from starlette.responses import Response

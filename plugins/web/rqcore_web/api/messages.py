@@ -24,7 +24,7 @@ from rqcore_web.api.operations import (
     one,
     query,
 )
-from rqcore_web.api.problems import invalid
+from rqcore_web.problems import invalid
 from rqcore_web.spool import STATES
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from starlette.responses import Response
 from rqcore_web import access
 from rqcore_web.api.keys import Entry, Keys
 from rqcore_web.api.operations import KEY_PATTERN
-from rqcore_web.api.problems import FULL, ProblemError
+from rqcore_web.problems import FULL, ProblemError
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -9,7 +9,7 @@ from rqcore.config import ConfigError
 from rqcore_web import schedules
 from rqcore_web.api import operations, schemas
 from rqcore_web.api.operations import Operation, one, query
-from rqcore_web.api.problems import ProblemError
+from rqcore_web.problems import ProblemError
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rqcore_web.api import operations, problems
+from rqcore_web import problems, render
+from rqcore_web.api import operations
 from rqcore_web.api.document import RULES, document
 from rqcore_web.api.operations import IF_NONE_MATCH, JSON, Answer, Operation
-from rqcore_web.pages import render
 
 if TYPE_CHECKING:
     from typing import Any

@@ -17,6 +17,7 @@ from rqcore import durable
 from rqcore.config import OLD_COALESCE_KEYS, ConfigError, decode_json, parse_queue
 from rqcore.errors import RefusedError
 from rqcore.schema import MAX_BYTES
+from rqcore_web.access import HARMLESS
 from rqcore_web.api import operations, schemas
 from rqcore_web.api.call import named, precondition_failed
 from rqcore_web.api.operations import (
@@ -28,16 +29,11 @@ from rqcore_web.api.operations import (
     header,
     one,
 )
-from rqcore_web.api.problems import ProblemError, invalid
+from rqcore_web.problems import ProblemError, invalid
 
 if TYPE_CHECKING:
     from rqcore_web.api.call import Call
 
-#: Keys that change how much and when, and never what is run.
-HARMLESS = frozenset(
-    {"num_workers", "coalesce_params", "blocking_params", "schedule", "fsync", "ordering",
-     *OLD_COALESCE_KEYS}
-)  # fmt: skip
 #: What a queue's process takes only when it starts.
 _AT_START = ("store", "fsync")
 _CHANGED = "the config was changed meanwhile"

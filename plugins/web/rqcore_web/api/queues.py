@@ -10,8 +10,8 @@ from starlette.responses import Response
 from rqcore.errors import RefusedError
 from rqcore_web.api import operations, schemas, views
 from rqcore_web.api.operations import IDEMPOTENCY_KEY, Answer, Body, Operation, one
-from rqcore_web.api.problems import ProblemError
 from rqcore_web.api.queueconfig import checked
+from rqcore_web.problems import ProblemError
 
 if TYPE_CHECKING:
     from rqcore_web.api.call import Call

@@ -2,7 +2,7 @@
 
 What all operations have in common is done here: the asker may (`rqcore_web.access`), the request is as
 the row says (`rqcore_web.api.call`), it is done once (`rqcore_web.api.once`), and whatever goes wrong is
-told as a problem (`rqcore_web.api.problems`).  A path that the table knows answers another method with
+told as a problem (`rqcore_web.problems`).  A path that the table knows answers another method with
 405 and an ``Allow``, HEAD like GET.
 """
 
@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from rqcore_web import problems
 from rqcore_web.access import need
-from rqcore_web.api import call, once, problems
+from rqcore_web.api import call, once
 from rqcore_web.api.keys import Keys
 from rqcore_web.api.operations import Operation
 from rqcore_web.api.table import OPERATIONS

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore.message import parse_dest
-from rqcore_web.api import operations, problems, schemas, views
+from rqcore_web import problems
+from rqcore_web.api import operations, schemas, views
 from rqcore_web.api.checking import check
 from rqcore_web.api.creating import Draft, Outcome, create
 from rqcore_web.api.operations import IDEMPOTENCY_KEY, Body, Operation, one
-from rqcore_web.api.problems import ProblemError
+from rqcore_web.problems import ProblemError
 
 if TYPE_CHECKING:
     from starlette.responses import Response

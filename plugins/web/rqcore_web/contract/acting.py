@@ -19,12 +19,12 @@ from rqcore_web.contract.answers import (
     is_fine,
     outcome,
     reason_of,
-    site_of,
     speaks_json,
 )
-from rqcore_web.contract.names import message_of
 from rqcore_web.forms import BodyError, Form
+from rqcore_web.names import message_of
 from rqcore_web.security.limits import expect_upload
+from rqcore_web.site import site_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ from rqcore_web import flash
 from rqcore_web.access import ForbiddenError
 from rqcore_web.asking import DownError, refusal
 from rqcore_web.forms import BodyError, Form
+from rqcore_web.site import site_of
 
 if TYPE_CHECKING:
-    from rqcore_web.site import Site
+    pass
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -48,12 +49,6 @@ def endpoint(act: Endpoint) -> Endpoint:
             raise HTTPException(status, str(error), headers) from error
 
     return answered
-
-
-def site_of(request: Request) -> Site:
-    """The site that was asked."""
-    site: Site = request.app.state.site
-    return site
 
 
 def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -21,11 +21,12 @@ from starlette.responses import Response
 from rqcore.message import attachment_name_problem
 from rqcore_web import forms, uploads
 from rqcore_web.access import need
-from rqcore_web.contract.answers import decided, is_fine, outcome, reason_of, site_of, speaks_json
-from rqcore_web.contract.names import taking
+from rqcore_web.contract.answers import decided, is_fine, outcome, reason_of, speaks_json
 from rqcore_web.due import parse_due
 from rqcore_web.forms import BodyError, Form
+from rqcore_web.names import taking
 from rqcore_web.security.limits import expect_upload
+from rqcore_web.site import site_of
 from rqcore_web.spool import CREATING
 
 #: What a queue takes itself: unix time, or nothing.

@@ -16,9 +16,10 @@ from rqcore.config import parse_queue
 from rqcore.errors import NotFoundError
 from rqcore.schema import MAX_BYTES
 from rqcore_web.access import need
-from rqcore_web.contract.answers import as_json, as_text, site_of
-from rqcore_web.contract.names import shown
+from rqcore_web.contract.answers import as_json, as_text
 from rqcore_web.forms import BodyError
+from rqcore_web.names import shown
+from rqcore_web.site import site_of
 from rqcore_web.spool import STATES
 
 #: So many messages of each state are in a queue's JSON; where the rest is, stands beside them.  What

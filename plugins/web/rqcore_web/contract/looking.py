@@ -11,9 +11,10 @@ from starlette.responses import Response
 from rqcore.errors import NotFoundError
 from rqcore_web import files
 from rqcore_web.access import need
-from rqcore_web.contract.answers import as_json, site_of
-from rqcore_web.contract.names import message_of, taking
+from rqcore_web.contract.answers import as_json
 from rqcore_web.formnames import nest, query_fields
+from rqcore_web.names import message_of, taking
+from rqcore_web.site import site_of
 from rqcore_web.spool import STATES, Spool
 
 #: A search finds so many, and looks at so many: what lies further back is left to the other searches.

@@ -13,8 +13,9 @@ from rqcore.config import ConfigError, decode_json
 from rqcore.schema import MAX_BYTES
 from rqcore_web import forms
 from rqcore_web.access import ForbiddenError, need, who
-from rqcore_web.contract.answers import decided, is_fine, outcome, site_of, speaks_json
+from rqcore_web.contract.answers import decided, is_fine, outcome, speaks_json
 from rqcore_web.forms import BodyError, Form
+from rqcore_web.site import site_of
 
 _BUTTONS = {
     "pause": "Successfully paused queue", "resume": "Successfully resumed queue",

@@ -21,12 +21,11 @@ from rqcore.config import ConfigError, decode_json
 from rqcore.errors import NotFoundError, RqError
 from rqcore.schema import MAX_BYTES
 from rqcore_web import flash, forms, schedules
-from rqcore_web.access import need
-from rqcore_web.api.queueconfig import HARMLESS
+from rqcore_web.access import HARMLESS, need
 from rqcore_web.pages import configform
 from rqcore_web.pages.configform import Problem
 from rqcore_web.pages.queue import load_config
-from rqcore_web.pages.render import page, with_query
+from rqcore_web.render import page, with_query
 from rqcore_web.site import Site
 
 #: What a queue's process takes only when it starts.

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from rqcore_web.access import need
 from rqcore_web.filters import FIELDS
-from rqcore_web.pages.render import page
+from rqcore_web.render import page
 from rqcore_web.site import Site
 
 

@@ -22,7 +22,7 @@ from rqcore_web.access import need, who
 from rqcore_web.bulk import Targets
 from rqcore_web.filters import status_text
 from rqcore_web.pages import many
-from rqcore_web.pages.render import page
+from rqcore_web.render import page
 from rqcore_web.site import Site
 
 _LOOKED_AT = 500

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rqcore_web.pages.render import page
+from rqcore_web.render import page
 
 _TITLES = {
     400: "This cannot be done",

@@ -17,7 +17,7 @@ from rqcore_web import bulk, flash, forms
 from rqcore_web.access import need
 from rqcore_web.bulk import ACTIONS, Targets
 from rqcore_web.filters import Filter, parse
-from rqcore_web.pages.render import page
+from rqcore_web.render import page
 from rqcore_web.site import Site
 from rqcore_web.spool import STATES
 

@@ -21,14 +21,13 @@ from starlette.responses import RedirectResponse, Response
 
 from rqcore.errors import RqError
 from rqcore.message import PARAM_NAMES, parse_full_id
-from rqcore_web import flash, forms, logfiles, logs, panels
+from rqcore_web import flash, forms, logfiles, logs, names, panels
 from rqcore_web.access import need
-from rqcore_web.contract import names
 from rqcore_web.files import safe_type
 from rqcore_web.logfiles import Part
 from rqcore_web.logfollow import message_of
-from rqcore_web.pages.render import page
 from rqcore_web.pages.timeline import timeline
+from rqcore_web.render import page
 from rqcore_web.runs import read_runs
 from rqcore_web.site import Site
 

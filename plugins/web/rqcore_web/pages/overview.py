@@ -20,10 +20,9 @@ from starlette.responses import Response
 
 from rqcore.config import ConfigError
 from rqcore.errors import UnreachableError
-from rqcore_web import charts, panels, schedules
+from rqcore_web import charts, panels, schedules, words
 from rqcore_web.access import need, who
-from rqcore_web.pages import words
-from rqcore_web.pages.render import page
+from rqcore_web.render import page
 from rqcore_web.site import Site
 from rqcore_web.spool import SPECIAL
 

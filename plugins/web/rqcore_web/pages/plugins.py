@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from rqcore.errors import RqError
 from rqcore_web.access import need, who
-from rqcore_web.pages.render import page
+from rqcore_web.render import page
 from rqcore_web.site import Site
 
 

@@ -22,10 +22,9 @@ from starlette.responses import Response
 
 from rqcore.config import ConfigError, QueueConfig
 from rqcore.errors import RefusedError, UnreachableError
-from rqcore_web import charts, filters, panels, schedules
+from rqcore_web import charts, filters, names, panels, schedules
 from rqcore_web.access import need
-from rqcore_web.contract import names
-from rqcore_web.pages.render import page, with_query
+from rqcore_web.render import page, with_query
 from rqcore_web.site import Site
 from rqcore_web.spool import STATES
 

@@ -18,7 +18,7 @@ from rqcore.errors import RefusedError, RqError
 from rqcore.message import is_msg_id, parse_full_id
 from rqcore_web import filters
 from rqcore_web.access import need, who
-from rqcore_web.pages.render import page, with_query
+from rqcore_web.render import page, with_query
 from rqcore_web.site import Site
 
 _EACH = 50

@@ -16,14 +16,13 @@ from starlette.responses import JSONResponse, Response
 
 from rqcore import durable
 from rqcore.errors import NotFoundError, RqError
-from rqcore_web import flash, forms
+from rqcore_web import flash, forms, names
 from rqcore_web.access import need, who
-from rqcore_web.contract import names
 from rqcore_web.due import parse_due
 from rqcore_web.logfollow import message_of
 from rqcore_web.pages import formspec
 from rqcore_web.pages.queue import load_config
-from rqcore_web.pages.render import page
+from rqcore_web.render import page
 from rqcore_web.site import Site
 
 _MAX_FORM = 256 * 1024

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rqcore_web.filters import id_time, status_text
-from rqcore_web.pages.words import duration, plural
+from rqcore_web.words import duration, plural
 
 #: A message is due when it is made; a difference of less is no wish.
 _AT_ONCE = 1.5

@@ -199,7 +199,7 @@ function showStatus(msgId, text) {
   }
 }
 
-// The same as rqcore_web/pages/words.py makes of it.
+// The same as rqcore_web/words.py makes of it.
 function visible(text) {
   return text.replace(UNSEEN, (char) => {
     const code = char.charCodeAt(0);
@@ -210,7 +210,7 @@ function visible(text) {
   });
 }
 
-// The same as rqcore_web/pages/progress.py.
+// The same as rqcore_web/progress.py.
 function howFar(text) {
   for (const [, value, total] of text.matchAll(COUNTED)) {
     const done = amount(value);

@@ -1,5 +1,5 @@
 // Times: "3 min ago" goes on while the page is open, and the absolute one is told in the reader's own zone.
-// The words are those of rqcore_web/pages/words.py.
+// The words are those of rqcore_web/words.py.
 
 const EVERY = 1000;
 // A reader's clock that is wrong by more than this is put right by the server's.

@@ -2,7 +2,7 @@
 
 `page` renders a template of ``rqcore_web/templates`` that extends ``base.html``; a plugin's own page is
 made with `wrap`.  Everything is escaped but `markupsafe.Markup`.  Templates know, besides what they are
-given, the filters of `rqcore_web.pages.words` and:
+given, the filters of `rqcore_web.words` and:
 
     site, request, who          the site, the request, who asks
     can(scope, queue="")        may he do what needs this scope?
@@ -28,15 +28,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rqcore import __version__
-from rqcore_web import assets, flash, panels
+from rqcore_web import assets, flash, panels, words
 from rqcore_web.access import who
 from rqcore_web.filters import id_time, status_text
-from rqcore_web.pages import words
-from rqcore_web.pages.pretty import pretty
-from rqcore_web.pages.progress import parse as parse_progress
+from rqcore_web.pretty import pretty
+from rqcore_web.progress import parse as parse_progress
 from rqcore_web.site import Site
 
-_TEMPLATES = Path(__file__).parents[1] / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 #: Shorter pages are sent as they are.
 _WORTH_ZIPPING = 4096
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from markupsafe import Markup, escape
 
-from rqcore_web.pages.words import shown
+from rqcore_web.words import shown
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[\d.eE+-]*)"""

@@ -18,8 +18,7 @@ from starlette.requests import Request
 
 from rqcore.errors import NotFoundError
 from rqcore.message import is_msg_id
-from rqcore_web.contract.answers import site_of
-from rqcore_web.site import Site
+from rqcore_web.site import Site, site_of
 from rqcore_web.spool import STATES
 
 ROUTER = "rq_router"
