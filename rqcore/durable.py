@@ -124,10 +124,8 @@ def read_file(path: PathLike, most: int) -> bytes:
         if info.st_size > most:
             raise OSError(errno.EFBIG, f"longer than {most} bytes", os.fspath(path))
         data = os.read(fd, info.st_size + 1)
-        while info.st_size < len(data) <= most:  # it has grown meanwhile
-            more = os.read(fd, _CHUNK)
-            if not more:
-                break
+        # Until its end, for a read may give less than was asked for, and the file may have grown.
+        while len(data) <= most and (more := os.read(fd, _CHUNK)):
             data += more
         return data
     finally:
