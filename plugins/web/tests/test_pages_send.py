@@ -122,6 +122,25 @@ def test_files_go_along_with_progress_and_the_message_last(
     assert not list((site.rq.directory / "tmp").iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_gigabyte_goes_along(site: Web, seen: Seen, tmp_path: Path) -> None:
+    page = seen.page
+    with (tmp_path / "huge.bin").open("wb") as file:
+        file.truncate(1 << 30)
+        file.write(b"begin")
+    page.goto(f"{site.url}q/hello/new_message")
+    page.locator("#filedata").set_input_files(tmp_path / "huge.bin")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_url(re.compile(r"/q/hello/\d{8}\.[\d.]+$"), timeout=240_000)
+    attachments = sent(site, page)["_attachments"]
+    assert isinstance(attachments, dict)
+    assert attachments["huge.bin"]["size"] == 1 << 30
+    with (tmp_path / "huge.bin").open("rb") as file:
+        assert attachments["huge.bin"]["sha256"] == hashlib.file_digest(file, "sha256").hexdigest()
+    assert not list((site.rq.directory / "tmp").iterdir())
+
+
 def test_an_upload_that_is_stopped_leaves_nothing(site: Web, seen: Seen, tmp_path: Path) -> None:
     page = seen.page
     with (tmp_path / "large.bin").open("wb") as file:
