@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +104,14 @@ def test_a_failure_wears_the_same_dress(site: Web, path: str, status: int, told:
 def test_the_overview_works_while_no_manager_answers(web: Web, seen: Seen) -> None:
     web.rq.queue("hello", web.HELLO)
     web.start()
-    (web.rq.directory / "config" / "queuemgr.sock").unlink()
+    pid = web.pid()
+    with web.rq.manager as manager:
+        events = manager.subscribe({}, timeout=30)
+        (web.rq.directory / "config" / "queuemgr.sock").unlink()
+        # Begun anew, the service has no connection that it could go on using.
+        os.kill(pid, signal.SIGKILL)
+        while next(events)["state"] != "running":
+            pass
     page = seen.page
     page.goto(web.url)
     assert "QUEUEMGR: DOWN" in page.locator("main").inner_text()
