@@ -74,7 +74,7 @@ class Remembered(RuleBasedStateMachine):
         with self.path.open("r+b") as file:
             file.seek(at + kept)
             before = file.read(self.form.bucket - kept)
-            torn = bytes(byte ^ 0x5A for byte in before)
+            torn = bytes((byte + 1) % 256 for byte in before)  # twice torn is not whole again
             file.seek(at + kept)
             file.write(torn)
         self.places.pop(place, None)

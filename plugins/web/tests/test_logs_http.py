@@ -230,7 +230,10 @@ def test_the_text_is_told_from_an_offset_on_in_whole_characters(site: Web, tmp_p
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     msg_id = site.rq.send("waits", param1=str(fifo))
-    site.rq.until("waits", msg_id, "run")
+    with site.rq.client("waits") as client:
+        grown = client.subscribe({"msg_id": msg_id, "log": True}, timeout=30)
+        while next(grown).get("size", 0) < len("ready\n"):
+            pass
     with listening(site, api(msg_id, "logs/stdio.log/events?from=3", "waits")) as events:
         assert events.next("text") == {"offset": 3, "text": "dy\n"}
         with fifo.open("wb") as feed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import socket
 import subprocess
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from rqcore_web.security.answers import CSP
 from rqcore_web.security.throttle import FREE
 
 from rqcore.testing import PATIENCE
+from rqcore.unix import Inotify
 
 if TYPE_CHECKING:
     from tests.conftest import Answer, Web
@@ -511,16 +513,25 @@ def test_a_trusted_proxy_is_asked_for_whom_it_speaks(closed: Web) -> None:
     answer = closed.curl("q.json", *alice, *via, "-H", "X-Forwarded-Proto: https")
     assert answer.status == 200
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
-    line = access(closed)[-1]
+    line = access(closed, 3)[-1]
     assert (line["from"], line["who"], line["status"]) == ("1.2.3.4", "alice", 200)
 
 
 # --- what is written down
 
 
-def access(web: Web) -> list[dict[str, Any]]:
+def access(web: Web, count: int) -> list[dict[str, Any]]:
+    """The access log, once it has so many lines: one is written when its answer was sent."""
     file = web.rq.directory / "log" / "access.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    inotify = Inotify()
+    try:
+        inotify.add(str(file.parent), Inotify.CREATE | Inotify.MODIFY)
+        while len(lines := file.read_text().splitlines() if file.exists() else []) < count:
+            assert select.select([inotify.fd], [], [], PATIENCE)[0], lines
+            inotify.read()
+    finally:
+        inotify.close()
+    return [json.loads(line) for line in lines]
 
 
 def test_every_request_leaves_a_line_without_a_secret(closed: Web) -> None:
@@ -529,7 +540,7 @@ def test_every_request_leaves_a_line_without_a_secret(closed: Web) -> None:
     body = closed.curl("q.txt?token=s3cret", *alice).body
     closed.curl("q.txt", "-u", "eve:s3cret")
     closed.curl("livez")
-    first, second = access(closed)
+    first, second = access(closed, 2)
     assert first | {"at": "", "ms": 0} == {
         "at": "", "id": "mine", "from": "127.0.0.1", "who": "alice", "method": "GET",
         "path": "/q.txt", "status": 200, "bytes": len(body), "ms": 0, "agent": "test/1",
@@ -540,7 +551,7 @@ def test_every_request_leaves_a_line_without_a_secret(closed: Web) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     file.rename(file.with_suffix(".1"))
     closed.curl("q.txt", *alice)
-    assert len(access(closed)) == 1
+    assert len(access(closed, 1)) == 1
 
 
 def test_the_access_log_can_be_turned_off(web: Web) -> None:
