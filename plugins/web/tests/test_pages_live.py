@@ -141,7 +141,15 @@ def test_a_page_goes_on_after_the_service_was_killed(web: Web, seen: Seen) -> No
     open_and_mark(page, f"{site.url}q/hello")
     page.locator("#filter").press_sequentially("being typed")
     seen.expected.append("net::ERR_CONNECTION_")
-    site.rq.kill(site.pid(), signal.SIGKILL)
+    service, manager = site.pid(), site.rq.process
+    assert manager is not None
+    manager.send_signal(signal.SIGSTOP)  # it is not begun anew before somebody has looked
+    try:
+        site.rq.kill(service, signal.SIGKILL)
+        expect(page.locator("#live")).to_have_attribute("data-state", "reconnecting")
+        assert page.get_by_text("Reconnecting…").is_visible()
+    finally:
+        manager.send_signal(signal.SIGCONT)
     while_away = site.rq.send("hello", param1="while the site was away")
     site.rq.until("hello", while_away, "done")
     expect(page.locator("#live")).to_have_attribute("data-state", "live")
