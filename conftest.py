@@ -37,6 +37,14 @@ settings.load_profile("rqcore")
 os.environ[_MARK] = secrets.token_hex(8)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ports() -> None:
+    """The file that keeps ports for this run is open before a test is held to its descriptors."""
+    from rqcore.testing import free_port  # noqa: PLC0415 - coverage must see the import
+
+    free_port()
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
     environment, cwd = dict(os.environ), os.getcwd()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
-from rqcore.testing import RunningInstance
+from rqcore.testing import RunningInstance, free_port
 
 
 def site(instance: RunningInstance) -> int:
     """Have the instance run with the web service; returns its port on the loopback address."""
     instance.use_plugins("cli", "web")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = int(sock.getsockname()[1])
+    port = free_port()
     instance.configure(port=port, plugins={"web": {"access_log": False}})
     return port
 

@@ -9,13 +9,12 @@ same for any size.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 from benchmarks.harness import SH_SCRIPT, Bench, Figure, beside
-from rqcore.testing import RunningInstance
+from rqcore.testing import RunningInstance, free_port
 
 _BLOCK = 1 << 20
 
@@ -51,9 +50,7 @@ class _Web:
     """The web service of an instance, and curl."""
 
     def __init__(self, instance: RunningInstance) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
+        port = free_port()
         instance.use_plugins("cli", "web")
         instance.configure(port=port)
         instance.queue("bench", SH_SCRIPT)

@@ -6,6 +6,8 @@ Installed with the kernel (entry point ``pytest11``), it gives every test suite 
                   seen to leave no process behind, when the test ends
 ``rq_hooks``      a `rqcore.hooks.Hooks` with the plugins that the test gives it, and nothing else
 
+`free_port` finds a service a port that nobody takes before it listens.
+
 Nothing here waits for time to pass: readiness is the notification that a service manager gets, ends
 are awaited by the process itself, and changes of messages by the queue's own events.
 """
@@ -13,6 +15,8 @@ are awaited by the process itself, and changes of messages by the queue's own ev
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import json
 import os
 import select
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from rqcore.hooks import Hooks
 
 PATIENCE = 30.0
+PORTS = range(20000, 30000)
 pytest.register_assert_rewrite("rqcore.conformance")
 
 
@@ -256,6 +261,33 @@ class RunningInstance:
         for client in self._clients:
             client.close()
         self._clients.clear()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that is this process's to give to a server.
+
+    A port that the system chooses (0) may be gone before the server listens: to a client anywhere on
+    the machine, for the system takes their ports from the same range, or to another test run.  So
+    these lie below that range, and each is a byte that this process locks in a file that all test
+    runs of this user share.  Raises `OSError` when all are taken.
+    """
+    locks = _port_locks()
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"all ports from {PORTS.start} to {PORTS.stop - 1} are taken")
+
+
+_ports = iter(PORTS)
+
+
+@functools.cache
+def _port_locks() -> int:
+    path = f"{tempfile.gettempdir()}/rqcore-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 @contextlib.contextmanager

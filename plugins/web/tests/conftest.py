@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from rqcore.testing import PATIENCE, RunningInstance
+from rqcore.testing import PATIENCE, RunningInstance, free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -99,13 +98,6 @@ class Web:
             if (child["kind"], child["name"]) == ("service", "web"):
                 return int(child["pid"])
         raise AssertionError("there is no web service")
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def make_web(rq: RunningInstance, **settings: Any) -> Web:
