@@ -1,0 +1,1 @@
+"""Messages cross machines: rqcore's relay queue, as a plugin."""

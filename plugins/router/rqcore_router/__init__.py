@@ -1,0 +1,1 @@
+"""rq_router: messages routed by rules, as a plugin of rqcore."""
