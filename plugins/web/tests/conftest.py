@@ -116,8 +116,11 @@ def web(rq_instance: RunningInstance) -> Web:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    """The same, shared by the tests of a module: its own fixture gives it queues and starts it."""
-    made = make_web(RunningInstance(tmp_path_factory.mktemp("shared") / "rq"))
+    """The same, shared by the tests of a module: its own fixture gives it queues and starts it.
+
+    What still runs when the module is over runs for nobody, and is not waited for.
+    """
+    made = make_web(RunningInstance(tmp_path_factory.mktemp("shared") / "rq"), stop_grace=0)
     yield made
     made.rq.close()
 
