@@ -50,6 +50,7 @@ def make_app(site: Site) -> Starlette:
         finally:
             site.hub.close()
             await site.jobs.close()
+            await site.shelf.close()
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await following

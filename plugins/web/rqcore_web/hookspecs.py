@@ -5,6 +5,10 @@ not installed.  They follow the rules of `rqcore.hookspecs`: plain functions, ea
 and counted; one that fails shows as a failed panel, a missing item or a missing page, and the rest of
 the site is served.
 
+Nothing of this package has to be imported for it: a panel is whatever has a ``title`` and a
+``content``, an item of the menu whatever has a ``label`` and a ``path``; `NavItem` and `Panel` are there
+for those who want them.  A page is made by ``site.page(request, title, content)``.
+
 HTML is given as `markupsafe.Markup`, which says that you have escaped what is in it; anything else is
 shown as text.
 """

@@ -3,6 +3,10 @@
 Every hook is asked by the kernel's isolation (`rqcore.hooks`): one that raises becomes a panel that
 says so, and the page it stands on is whole.  What a plugin returns is looked at here, too: it may be a
 generator that fails half-way, or something that is no panel.
+
+A panel is whatever has a ``title`` (text) and a ``content``, an item of the menu whatever has a
+``label`` and a ``path`` (text): `rqcore_web.hookspecs.Panel` and `NavItem`, or a class of the plugin's
+own, so that it needs no import of this package.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rqcore_web.access import need
-from rqcore_web.hookspecs import NavItem, Panel
+from rqcore_web.hookspecs import NavItem
 
 if TYPE_CHECKING:
     from rqcore_web.site import Site
@@ -42,11 +46,10 @@ def panels(site: Site, hook: str, **given: Any) -> list[ShownPanel]:
     for plugin, item, error in _items(site, hook, **given):
         if error:
             found.append(ShownPanel(plugin, plugin, "", error))
-        elif isinstance(item, Panel):
-            found.append(ShownPanel(plugin, item.title, item.content))
+        elif wrong := _wrong(item, "Panel", ("title", "content"), ("title",)):
+            found.append(ShownPanel(plugin, plugin, "", f"{hook} gave {wrong}"))
         else:
-            kind = type(item).__name__
-            found.append(ShownPanel(plugin, plugin, "", f"{hook} gave a {kind}, not a Panel"))
+            found.append(ShownPanel(plugin, item.title, item.content))
     return found
 
 
@@ -54,11 +57,26 @@ def nav_items(site: Site) -> list[NavItem]:
     """The items that plugins add to the menu; what is none is left out and logged."""
     found = []
     for plugin, item, error in _items(site, "rq_web_nav_items"):
-        if isinstance(item, NavItem):
-            found.append(item)
+        wrong = error or _wrong(item, "NavItem", ("label", "path"), ("label", "path"))
+        if wrong:
+            _log.error("plugin %s: its items of the menu are missing: %s", plugin, wrong)
         else:
-            _log.error("plugin %s: its items of the menu are missing: %s", plugin, error or item)
+            found.append(NavItem(item.label, item.path))
     return found
+
+
+def _wrong(item: object, what: str, parts: tuple[str, ...], texts: tuple[str, ...]) -> str:
+    """Why this is none, for lack of these attributes, some of them text; nothing when it is one."""
+    given = f"a {type(item).__name__}, not a {what}"
+    try:
+        missing = [part for part in parts if not hasattr(item, part)]
+        here = [part for part in texts if part not in missing]
+        other = [part for part in here if not isinstance(getattr(item, part), str)]
+    except Exception as error:  # noqa: BLE001 - an attribute of a plugin may do and raise anything
+        return f"{given}: it failed with {type(error).__name__}: {error}"
+    if missing:
+        return f"{given}: it has no {' and no '.join(missing)}"
+    return f"{given}: its {' and its '.join(other)} must be text" if other else ""
 
 
 def _items(site: Site, hook: str, **given: Any) -> Iterator[tuple[str, Any, str]]:

@@ -5,8 +5,9 @@
      "errors": [{"field": "param1", "message": "must be text, not a number"}],
      "request_id": "5f0c2a9e61b7d384"}
 
-``type`` is one of `KINDS`, or ``about:blank`` where the status says it all.  ``errors`` is there where
-parts of what was sent are wrong, ``field`` being where: ``schedule[2].cron``, or "" for the whole.
+``type`` is one of `KINDS` (`type_of`), or ``about:blank`` where the status says it all.  ``errors`` is
+there where parts of what was sent are wrong, ``field`` being where: ``schedule[2].cron``, or "" for the
+whole.
 ``request_id`` is what the logs call the request.
 `answer` makes one of any error; a defect keeps its traceback in the log and tells none of it.
 """
@@ -35,6 +36,9 @@ from rqcore_web.forms import BodyError
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:rqcore:problem:"
+#: Types that others know too: draft-ietf-httpbis-resumable-upload has them registered.
+_REGISTERED = "https://iana.org/assignments/http-problem-types#"
+REGISTERED = frozenset({"mismatching-upload-offset", "inconsistent-upload-length"})
 
 #: Every type of problem but ``about:blank``: its status and its title.
 KINDS = {
@@ -54,6 +58,11 @@ KINDS = {
     "key-outcome-unknown": (409, "Nobody knows what became of the first request with this key"),
     "precondition-missing": (428, "Say which version you change"),
     "precondition-failed": (412, "It was changed meanwhile"),
+    "mismatching-upload-offset": (409, "The upload is at another offset"),
+    "inconsistent-upload-length": (400, "The upload has another length"),
+    "upload-taken-over": (409, "Another request works on the upload"),
+    "upload-checking": (503, "All has come, and is still being checked"),
+    "digest-mismatch": (422, "Another digest came than was announced"),
 }  # fmt: skip
 
 #: How a queue says that the system did not let it; see `rqcore.commands.base`.
@@ -82,10 +91,17 @@ class ProblemError(Exception):
         status, title = KINDS.get(self.kind) or (self.status, HTTPStatus(self.status).phrase)
         errors = [dict(error) for error in self.errors]
         return {
-            "type": f"{_URN}{self.kind}" if self.kind else "about:blank", "title": title,
+            "type": type_of(self.kind), "title": title,
             "status": self.status or status, "detail": self.detail, "instance": instance,
             **({"errors": errors} if errors else {}), **self.more,
         }  # fmt: skip
+
+
+def type_of(kind: str) -> str:
+    """The type as it is told: a URI."""
+    if not kind:
+        return "about:blank"
+    return f"{_REGISTERED if kind in REGISTERED else _URN}{kind}"
 
 
 def plain(status: int, detail: str, headers: Mapping[str, str] | None = None) -> ProblemError:

@@ -103,6 +103,7 @@ def serve(context: ServiceContext) -> int:
     listening.allow_descriptors(options.max_connections)
     sock = listening.listen(site.settings, file)
     uploads.clear_leftovers(site)  # only now: who has the port is the only service
+    site.shelf.load()
     asyncio.run(_serve(site, sock, tls, context))
     return 0
 

@@ -14,10 +14,14 @@ from rqcore_web.bulk import Jobs
 from rqcore_web.events import Hub
 from rqcore_web.history import History
 from rqcore_web.options import Options
+from rqcore_web.resumable.shelf import Shelf
 from rqcore_web.spool import Spool
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from starlette.requests import Request
+    from starlette.responses import Response
 
     from rqcore.hooks import Hooks
 
@@ -40,11 +44,13 @@ class Site:
     var: Path
     jobs: Jobs = field(default_factory=Jobs)
     history: History = field(init=False)
+    shelf: Shelf = field(init=False)
 
     def __post_init__(self) -> None:
-        """The history counts from now on what the hub tells."""
+        """The history counts from now on what the hub tells, and the uploads heed it."""
         days = self.options.history_days
         self.history = History(self.spool, self.hub, self.var, days)
+        self.shelf = Shelf(self)
 
     @property
     def root(self) -> str:
@@ -54,6 +60,12 @@ class Site:
     def url(self, path: str = "") -> str:
         """The URL, on this host, of a path below the root."""
         return f"{self.root}{path}"
+
+    def page(self, request: Request, title: str, content: object, status: int = 200) -> Response:
+        """A page of a plugin, in the site's dress: ``content`` is `Markup`, or text that is escaped."""
+        from rqcore_web import render  # noqa: PLC0415 - the pages know the site, not it them
+
+        return render.wrap(request, title, content, status)
 
 
 def site_of(request: HTTPConnection) -> Site:

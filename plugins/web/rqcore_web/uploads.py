@@ -7,43 +7,36 @@
 
     async with uploads.receive(request.stream(), site, length) as uploaded: ...     # a bare body
 
-The bytes are gathered to blocks of about a megabyte; one is written and hashed in a thread while the
-next one is received, and the client is kept waiting when the disk is slower than the network.
+A block is written and hashed in a thread while the next one is received, and the client is kept waiting
+when the disk is slower than the network (`rqcore_web.flow`).
 
 An upload lies in ``site.tmp``, on the spool's file system, where the queue then links it.  Whatever
 happens, the file is gone when the ``with`` block is left: client gone, disk full, service stopped.  What
 a killed service left is removed by `clear_leftovers` when it starts again.
 
-Refused with a `BodyError`: 413 above ``max_upload``; 507 when the upload, and those that are under way
-beside it, would not leave ``keep_free`` bytes of the file system.  Where the length was said, that is
-before the first byte; it is looked at again with each block, for others write to the disk too.
+What is too large or does not fit is refused as `rqcore_web.space` has it: where the length was said,
+before the first byte.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rqcore import durable
 from rqcore.durable import Digest, Incoming
-from rqcore_web.forms import BodyError
+from rqcore_web.flow import Flow, in_thread
+from rqcore_web.formnames import BodyError
+from rqcore_web.space import Space
 
 if TYPE_CHECKING:
     from rqcore_web.site import Site
-
-_Value = TypeVar("_Value")
-_BLOCK = 1 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-#: More at once would only make the disk's head and the processor's caches run about.
-_threads = ThreadPoolExecutor(8, thread_name_prefix="upload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,95 +57,46 @@ class Uploaded:
 class Upload:
     """A file on its way; made by `incoming`.  A `rqcore_web.forms.Sink`."""
 
-    #: What has been promised to the uploads under way, and has not come yet: bytes.
-    promised = 0
-
     def __init__(self, site: Site, length: int | None) -> None:
-        self._most = site.options.max_upload
-        self._keep_free = site.options.keep_free
-        self._folder = os.path.abspath(site.tmp)
-        self._path = f"{self._folder}/{_prefix(site)}{secrets.token_hex(8)}"
-        self._block = bytearray()
+        self._space = Space(site)
+        self._path = f"{self._space.folder}/{prefix(site, 'upload')}{secrets.token_hex(8)}"
+        self._flow = Flow(self._put)
         self._received = 0
         self._file: Incoming | None = None
-        self._writing: asyncio.Future[None] | None = None
-        self._awaited = 0
-        self._length = length
         if length is not None:
-            self._refuse_too_much(length)
-            self._explaining(self._refuse_unfit, length + Upload.promised)
-            self._awaited = length
-            Upload.promised += length
+            self._space.promise(length)
 
     async def write(self, data: bytes) -> None:
         """The next bytes.  Raises `BodyError`."""
         self._received += len(data)
-        self._refuse_too_much(self._received)
-        self._block += data
-        if len(self._block) >= _BLOCK:
-            await self._hand_over()
+        self._space.refuse_too_much(self._received)
+        self._space.came(len(data))
+        await self._flow.write(data)
 
     async def finish(self) -> Uploaded:
         """That was all: bring it to the disk.  Raises `BodyError`."""
-        await self._hand_over()
-        await self._written()
+        await self._flow.drain()
         assert self._file is not None
-        return Uploaded(self._path, await _in_thread(self._explaining, self._file.finish))
+        return Uploaded(self._path, await in_thread(self._space.explaining, self._file.finish))
 
     async def discard(self) -> None:
         """Leave nothing behind."""
-        Upload.promised -= self._awaited
-        self._awaited = 0
+        self._space.release()
         try:
-            if self._writing is not None:
-                with contextlib.suppress(BodyError):  # told already, or of no interest any more
-                    await self._writing
+            with contextlib.suppress(BodyError):  # told already, or of no interest any more
+                await self._flow.settle()
         finally:
             if self._file is not None:
-                await _in_thread(self._file.discard)
-
-    async def _hand_over(self) -> None:
-        """Have the block written in a thread, once the one before is."""
-        await self._written()
-        block, self._block = self._block, bytearray()
-        came = min(self._awaited, len(block))
-        self._awaited -= came
-        Upload.promised -= came
-        self._writing = asyncio.ensure_future(_in_thread(self._explaining, self._put, block))
-
-    async def _written(self) -> None:
-        if self._writing is not None:
-            await asyncio.shield(self._writing)
-            self._writing = None
+                await in_thread(self._file.discard)
 
     def _put(self, block: bytearray) -> None:
-        # One whose length nobody knew must leave alone what others were promised.
-        self._refuse_unfit(len(block) + (Upload.promised if self._length is None else 0))
+        self._space.check(len(block))
+        self._space.explaining(self._write, block)
+
+    def _write(self, block: bytearray) -> None:
         if self._file is None:
             self._file = Incoming(self._path)
         self._file.write(memoryview(block))
-
-    def _explaining(self, act: Callable[..., _Value], *args: Any) -> _Value:
-        try:
-            return act(*args)
-        except OSError as error:
-            status = 507 if error.errno in _FULL else 503
-            raise BodyError(f"{self._folder} takes no more: {error.strerror}", status) from error
-
-    def _refuse_too_much(self, size: int) -> None:
-        if size > self._most:
-            raise BodyError(
-                f"the upload is too large: at most {self._most} bytes are taken (max_upload)", 413
-            )
-
-    def _refuse_unfit(self, size: int) -> None:
-        found = os.statvfs(self._folder)
-        room = found.f_bavail * found.f_frsize
-        if size + self._keep_free > room:
-            raise BodyError(
-                f"no room for the upload: {self._folder} has {room} bytes free, of which "
-                f"{self._keep_free} are kept (keep_free), and {size} are needed", 507,
-            )  # fmt: skip
 
 
 @contextlib.asynccontextmanager
@@ -180,15 +124,11 @@ async def receive(
 def clear_leftovers(site: Site) -> None:
     """Remove what a service of this instance left that was killed; none may be running."""
     for name in durable.children(site.tmp):
-        if name.startswith(_prefix(site)):
+        if name.startswith(prefix(site, "upload")):
             durable.clear_away(os.path.join(site.tmp, name))
 
 
-def _prefix(site: Site) -> str:
+def prefix(site: Site, kind: str) -> str:
     """How this instance's uploads are named: several instances may have the same ``tmpdir``."""
     place = os.path.realpath(site.instance.directory)
-    return f"rq-upload-{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}-"
-
-
-async def _in_thread(act: Callable[..., _Value], *args: Any) -> _Value:
-    return await asyncio.get_running_loop().run_in_executor(_threads, act, *args)
+    return f"rq-{kind}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}-"

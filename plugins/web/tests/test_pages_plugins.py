@@ -91,7 +91,7 @@ def test_panels_stand_on_their_pages(site: Web, seen: Seen) -> None:
     [
         ("", "ValueError: the <b>sky</b> fell"),
         ("q/other", "ZeroDivisionError"),
-        ("q/fails/{msg_id}", "gave a str, not a Panel"),
+        ("q/fails/{msg_id}", "gave a str, not a Panel: it has no content"),
     ],
 )
 def test_a_panel_that_fails_says_so_on_a_page_that_is_whole(

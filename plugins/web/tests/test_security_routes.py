@@ -53,6 +53,7 @@ READS: dict[str, str] = {}
 PARTS = {
     "name": "zqother", "queue": "zqother", "msg_id": "20260301.0800.00.000.1", "file": "stdio.log",
     "state": "que", "number": "0", "job": "none", "key": "none", "version": "v", "rest": "x",
+    "upload": "0" * 32,
 }  # fmt: skip
 
 

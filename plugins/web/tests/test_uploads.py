@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rqcore_web import uploads
+from rqcore_web import flow
 from rqcore_web.forms import BodyError
 from rqcore_web.options import Options
-from rqcore_web.uploads import Upload, Uploaded, clear_leftovers, incoming, receive
+from rqcore_web.space import Space
+from rqcore_web.uploads import Uploaded, clear_leftovers, incoming, receive
 
 from rqcore.durable import Incoming
 
@@ -44,7 +45,7 @@ def site(tmp_path: Path) -> Site:
 @pytest.fixture(autouse=True)
 def nothing_stays_promised() -> Any:
     yield
-    assert Upload.promised == 0
+    assert Space.promised == 0
 
 
 def digest(data: bytes) -> tuple[int, str, str]:
@@ -85,7 +86,7 @@ def test_what_comes_lies_on_the_disk_with_its_digests(site: Site, size: int, tol
 def test_however_it_comes_the_bytes_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: list[bytes], block: int
 ) -> None:
-    monkeypatch.setattr(uploads, "_BLOCK", block)
+    monkeypatch.setattr(flow, "_BLOCK", block)
 
     async def run() -> None:
         async with receive(pieces(*data), make_site(tmp_path), None) as uploaded:
@@ -156,7 +157,7 @@ def test_uploads_under_way_are_counted_together(
                         raise AssertionError("it was taken")
             await first.write(b"x" * 600)
             await first.finish()
-            assert Upload.promised == 0
+            assert Space.promised == 0
             async with receive(pieces(b"x" * 401), site, 401):
                 pass
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from rqcore.message import attachment_name_problem
 from rqcore_web import files, forms, uploads
-from rqcore_web.api import operations, schemas, views
+from rqcore_web.api import attaching, operations, schemas
 from rqcore_web.api.operations import (
     BYTES,
     IF_NONE_MATCH,
@@ -20,37 +18,27 @@ from rqcore_web.api.operations import (
     one,
     query,
 )
-from rqcore_web.problems import ProblemError, invalid, plain
+from rqcore_web.problems import plain
 from rqcore_web.security.limits import expect_upload
 
 if TYPE_CHECKING:
     from rqcore_web.api.call import Call
 
-_FILE = f"{operations.MESSAGE}/attachments/{{name}}"
+FILE = f"{operations.MESSAGE}/attachments/{{name}}"
 
 
 async def put(call: Call) -> Response:
     """Attach the body as a file."""
-    name = _name(call)
-    problem = attachment_name_problem(name)
-    if problem is not None:
-        raise invalid([("name", problem)])
-    site, length = call.site, forms.content_length(call.request)
-    # It may be gigabytes: what cannot be is said before they come.
-    state = await site.spool.ask(call.queue, "get_message_state", {"msg_id": call.msg_id})
-    if state != "prep":
-        raise ProblemError("conflict", f"message is in {state}; only one in prep takes attachments")
+    name, sha256 = attaching.name_of(call), attaching.announced_sha256(call)
+    await attaching.check_prepared(call, call.queue, call.msg_id)
     expect_upload(call.request)
-    async with uploads.receive(call.request.stream(), site, length) as uploaded:
-        args = uploaded.attach_to(call.msg_id, name)
-        await site.spool.ask(call.queue, "attach_message", args)
-    call.note("attach", call.queue, f"{call.msg_id} {name}")
-    digest = uploaded.digest
-    url = f"{views.message_url(site, call.queue, call.msg_id)}/attachments/{_shown(call)}"
-    attached = {
-        "name": name, "size": digest.size, "md5": digest.md5, "sha256": digest.sha256, "url": url,
-    }  # fmt: skip
-    return call.answer(attached, 201, {"Location": url})
+    length = forms.content_length(call.request)
+    async with uploads.receive(call.request.stream(), call.site, length) as uploaded:
+        digest = uploaded.digest
+        attaching.check_digest(digest, sha256)
+        await attaching.attach(call, call.queue, call.msg_id, name, uploaded)
+    found, url = attaching.attached(call, call.queue, call.msg_id, name, digest)
+    return call.answer(found, 201, {"Location": url})
 
 
 async def get(call: Call) -> Response:
@@ -80,22 +68,18 @@ def _name(call: Call) -> str:
     return files.raw_name(call.request)
 
 
-def _shown(call: Call) -> str:
-    path: bytes = call.request.scope["raw_path"]
-    return os.fsdecode(path.rpartition(b"/")[2])
-
-
 OPERATIONS = (
     Operation(
-        "putAttachment", "PUT", _FILE, "attachments", "Attach a file to a prepared message", "enqueue",
+        "putAttachment", "PUT", FILE, "attachments", "Attach a file to a prepared message", "enqueue",
         {201: one("Attachment", "it is attached, and on the disk", Location=operations.LOCATION)}, put,
         "The body is the file, of any size; it is streamed to the disk and hashed on the way. One of "
         "the same name is replaced. What cannot fit is refused before its first byte where its length "
         "was said.",
-        body=Body(None, (BYTES,)), problems=(409,), refused="conflict",
+        (header("Repr-Digest", "what it has to have (RFC 9530): `sha-256=:BASE64:`"),),
+        Body(None, (BYTES,)), (409,), refused="conflict",
     ),
     Operation(
-        "getAttachment", "GET", _FILE, "attachments", "Fetch a file of a message", "read",
+        "getAttachment", "GET", FILE, "attachments", "Fetch a file of a message", "read",
         {200: Answer("the file", {BYTES: None}, {
             "ETag": "what If-None-Match takes", "Accept-Ranges": "bytes",
             "Repr-Digest": "its SHA-256 (RFC 9530)", "Content-Disposition": "its name",
@@ -110,7 +94,7 @@ OPERATIONS = (
         problems=(416,),
     ),
     Operation(
-        "deleteAttachment", "DELETE", _FILE, "attachments", "Take a file off a prepared message",
+        "deleteAttachment", "DELETE", FILE, "attachments", "Take a file off a prepared message",
         "enqueue", {204: Answer("it is gone")}, delete, problems=(409,), refused="conflict",
     ),
 )  # fmt: skip

@@ -84,7 +84,7 @@ async def _commit(spool: Spool, draft: Draft, outcome: Outcome, *, resumed: bool
         raise outcome
     args = {"msg_id": outcome, "even_down": True}
     if resumed:
-        state = await _state(spool, draft.queue, args)
+        state = await state_of(spool, draft.queue, args)
         if state != "prep":
             return outcome
     if draft.mode == "prep":
@@ -98,14 +98,15 @@ async def _commit(spool: Spool, draft: Draft, outcome: Outcome, *, resumed: bool
     return outcome
 
 
-async def _state(spool: Spool, queue: str, args: dict[str, Any]) -> str:
+async def state_of(spool: Spool, queue: str, args: dict[str, Any]) -> str:
+    """The state of a message that a former try knew of.  Raises `ProblemError` when it is gone."""
     try:
         return str(await spool.ask(queue, "get_message_state", args))
     except NotFoundError as error:
         raise ProblemError(
             "key-outcome-unknown",
-            f"message {args['msg_id']}, which the first request with this key made, is not there any "
-            "more: it was deleted, or it ran and was cleaned away; send it with a new key if it is "
+            f"message {args['msg_id']}, which the first request with this key was about, is not there "
+            "any more: it was deleted, or it ran and was cleaned away; send it with a new key if it is "
             "wanted again",
         ) from error
 

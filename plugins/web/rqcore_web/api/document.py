@@ -22,6 +22,7 @@ _PATH_PARAMETERS = {
     "name": schemas.text("name of a file", pattern=_FILE),
     "file": schemas.text("name of a file", pattern=_FILE),
     "job": schemas.text("id of a job", pattern="^[0-9a-f]+-[0-9]+$"),
+    "upload": schemas.text("id of an upload", pattern="^[0-9a-f]{32}$"),
 }
 #: What holds for all of it.
 RULES = (
@@ -39,6 +40,7 @@ _TAGS = {
     "queues": "Queues, their configs and states",
     "messages": "Messages, sent, looked at and moved along",
     "attachments": "The files that come with a message",
+    "uploads": "Attachments that go on where they were cut off",
     "logs": "What scripts print",
     "bulk": "One thing done to many messages",
     "events": "What happens, as it happens",
@@ -143,7 +145,7 @@ def _about() -> str:
     """In Markdown, as OpenAPI has it."""
     rules = [f"* {rule}" for rule in RULES]
     rows = [
-        f"| `urn:rqcore:problem:{name}` | {status} | {title} |"
+        f"| `{problems.type_of(name)}` | {status} | {title} |"
         for name, (status, title) in problems.KINDS.items()
     ]
     return "\n".join(

@@ -11,10 +11,11 @@ from starlette.responses import Response, StreamingResponse
 
 from rqcore.errors import RefusedError
 from rqcore_web import filters, runs
-from rqcore_web.api import operations, schemas, views, waiting
+from rqcore_web.api import creating, operations, schemas, views, waiting
 from rqcore_web.api.call import encode
 from rqcore_web.api.operations import (
     CURSOR,
+    IDEMPOTENCY_KEY,
     IF_NONE_MATCH,
     JSON,
     JSONL,
@@ -107,6 +108,23 @@ async def delete(call: Call) -> Response:
     return Response(status_code=204)
 
 
+async def commit(call: Call) -> Response:
+    """Bring a prepared message on its way; with a key, once."""
+    args = {"msg_id": call.msg_id, "even_down": True}
+    if call.once is not None and await call.once.resumed():
+        state = await creating.state_of(call.site.spool, call.queue, args)
+        if state != "prep":
+            return _acted(call, f"msg is in {state}: it was committed before")
+    detail = await call.site.spool.ask(call.queue, "commit_message", args)
+    call.note("commit", call.queue, call.msg_id)
+    return _acted(call, str(detail))
+
+
+def _acted(call: Call, detail: str, status: int = 200) -> Response:
+    acted = {"queue": call.queue, "msg_id": call.msg_id, "detail": detail}
+    return call.answer(acted, status)
+
+
 def _acting(action: str, command: str, status: int = 200) -> Handler:
     """A handler that asks the queue for one thing about a message."""
 
@@ -114,18 +132,17 @@ def _acting(action: str, command: str, status: int = 200) -> Handler:
         args = {"msg_id": call.msg_id, "even_down": True}
         detail = await call.site.spool.ask(call.queue, command, args)
         call.note(action, call.queue, call.msg_id)
-        acted = {"queue": call.queue, "msg_id": call.msg_id, "detail": str(detail)}
-        return call.answer(acted, status)
+        return _acted(call, str(detail), status)
 
     return act
 
 
 def _action(
     name: str, command: str, summary: str, description: str, status: int = 200,
-    done: str = "it was done", scope: str = "operate",
+    done: str = "it was done",
 ) -> Operation:  # fmt: skip
     return Operation(
-        f"{name}Message", "POST", f"{operations.MESSAGE}/{name}", "messages", summary, scope,
+        f"{name}Message", "POST", f"{operations.MESSAGE}/{name}", "messages", summary, "operate",
         {status: one("Acted", done)}, _acting(name, command, status), description,
         problems=(409,), refused="conflict",
     )  # fmt: skip
@@ -169,8 +186,13 @@ OPERATIONS = (
         "One that runs must be killed first. A queue that is DOWN does not mind.",
         problems=(409,), refused="conflict",
     ),
-    _action("commit", "commit_message", "Commit a prepared message", "From `prep` to `que`.",
-            scope="enqueue"),
+    Operation(
+        "commitMessage", "POST", f"{operations.MESSAGE}/commit", "messages",
+        "Commit a prepared message", "enqueue", {200: one("Acted", "it was done")}, commit,
+        "From `prep` to `que`. Uploads that are not complete are forgotten. Sent again with the same "
+        "key, it is answered alike, also when the service died in between.",
+        (IDEMPOTENCY_KEY,), problems=(409,), refused="conflict", key="planned",
+    ),
     _action("run", "run_message", "Run a waiting message now",
             "It goes to the front: it starts as soon as a worker is free, whatever its `due`."),
     _action("retry", "retry_message", "Send a failed message to run again",

@@ -17,6 +17,9 @@ begins anew.  A crash after it: the request, sent again, finds the message by it
 still in ``prep``, and answers as if nothing had happened.  So the message runs once.  Only when it is
 not there at all any more (deleted, or done and cleaned away) nobody knows, and the answer is 409.
 
+A message that is committed with a key is known by its id.  That the commit began is written down before;
+a request that finds this written, and the message not in ``prep`` any more, knows that it was done.
+
 Other operations (``noted``: making a queue, cloning, ``single_que``, starting a job) have no such id.
 That they began is written down before, their answer after.  If the service dies between the two, nobody
 knows whether it was done, and 409 says so: look, and send it with a new key if it was not.
@@ -61,13 +64,19 @@ class Once:
 
     async def begun(self) -> None:
         """Write down that it begins.  Raises `ProblemError`, also if it did once before."""
-        if self._entry.written:
+        if await self.resumed():
             raise ProblemError(
                 "key-outcome-unknown",
                 "the web service ended while it carried out the first request with this key; look "
                 "whether that was done, and send it with a new key if it was not",
             )
+
+    async def resumed(self) -> bool:
+        """Did a former try begin?  If not, write down that this one does.  Raises `ProblemError`."""
+        if self._entry.written:
+            return True
         await self._write()
+        return False
 
     async def _write(self, **more: Any) -> None:
         try:

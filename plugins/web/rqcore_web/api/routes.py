@@ -3,7 +3,7 @@
 What all operations have in common is done here: the asker may (`rqcore_web.access`), the request is as
 the row says (`rqcore_web.api.call`), it is done once (`rqcore_web.api.once`), and whatever goes wrong is
 told as a problem (`rqcore_web.problems`).  A path that the table knows answers another method with
-405 and an ``Allow``, HEAD like GET.
+405 and an ``Allow``; HEAD like GET, unless it has a row of its own.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         request = Request(scope, receive, send)
-        method = "GET" if request.method == "HEAD" else request.method
-        operation = self._operations.get(method)
+        operation = self._operations.get(request.method)
+        if operation is None and request.method == "HEAD":
+            operation = self._operations.get("GET")
         try:
             # What other rooms answer is routed before: here comes only what they do not.
             if operation is None or operation.handler is None:

@@ -123,7 +123,12 @@ SCHEMAS: dict[str, Schema] = {
         },
         "RFC 9457", optional="errors request_id",
     ),
-    "NewMessage": sent({"mode": _MODE, **_MESSAGE_FIELDS}),
+    "NewMessage": sent({
+        "mode": _MODE,
+        "routed": flag("on a router its rules take it, as they take what comes in by RQ's own URLs",
+                       default=False),
+        **_MESSAGE_FIELDS,
+    }),
     "SentMessage": sent({"mode": _MODE, **_MESSAGE_FIELDS}, "dest"),
     "BatchMessage": sent(
         {"queue": text("the queue that takes it; `dest` decides unless told", minLength=1),
@@ -154,6 +159,15 @@ SCHEMAS: dict[str, Schema] = {
                          "next": or_null(text("the cursor of the next page; null at the end"))}),
     "Attachment": told({"name": text(), "size": whole("bytes"), "md5": text(), "sha256": text(),
                         "url": text()}),
+    "Upload": told(
+        {"id": text(), "url": text(), "queue": text(), "msg_id": text(),
+         "name": text("what the attachment is called"),
+         "offset": whole("bytes that have come"), "length": or_null(whole("bytes that there will be")),
+         "complete": flag("is it attached?"), "active": flag("is somebody sending it right now?"),
+         "who": text("who began it"), "created_at": number(_TIME),
+         "touched_at": number(_TIME)},
+    ),
+    "UploadList": told({"items": items(ref("Upload"), "oldest first")}),
     "Run": told({"began": number(_TIME), "ended": number(_TIME), "state": text(), "status": text(),
                  "count": whole()}),
     "Message": told(

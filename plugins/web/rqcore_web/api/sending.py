@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore.message import parse_dest
-from rqcore_web import problems
+from rqcore_web import names, problems
 from rqcore_web.api import operations, schemas, views
 from rqcore_web.api.checking import check
 from rqcore_web.api.creating import Draft, Outcome, create
@@ -26,8 +26,11 @@ _URL = ("http://", "https://")
 
 async def to_queue(call: Call) -> Response:
     """Create a message in the queue that the path names."""
-    fields = {"dest": call.queue, **call.body}
-    return await _made(call, _draft(call.queue, fields))
+    fields, queue = {"dest": call.queue, **call.body}, call.queue
+    if call.body.get("routed"):
+        queue = names.taking(call.site, queue)
+        call.need("enqueue", queue)
+    return await _made(call, _draft(queue, fields))
 
 
 async def to_destination(call: Call) -> Response:
@@ -68,7 +71,9 @@ def _draft(queue: str, fields: Mapping[str, Any]) -> Draft:
 
 def _kept(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What of it is the message's own."""
-    return {name: value for name, value in fields.items() if name not in ("mode", "queue")}
+    return {
+        name: value for name, value in fields.items() if name not in ("mode", "queue", "routed")
+    }
 
 
 async def _made(call: Call, draft: Draft) -> Response:
@@ -157,7 +162,8 @@ OPERATIONS = (
     Operation(
         "createMessage", "POST", f"{operations.QUEUE}/messages", "messages",
         "Create a message in a queue", "enqueue", {201: _CREATED, 200: _WAITS}, to_queue,
-        "`dest` is this queue unless told. It goes straight there, whatever routers there are.",
+        "`dest` is this queue unless told. It goes straight there, whatever routers there are, unless "
+        "it is to be `routed`.",
         (IDEMPOTENCY_KEY,),
         Body(schemas.ref("NewMessage")), key="planned",
     ),

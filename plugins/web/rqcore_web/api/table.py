@@ -14,6 +14,7 @@ from rqcore_web.api import (
     published,
     queueconfig,
     queues,
+    resumable,
     sending,
     stream,
 )
@@ -28,6 +29,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *sending.OPERATIONS,
     *messages.OPERATIONS,
     *attachments.OPERATIONS,
+    *resumable.OPERATIONS,
     *documented.OPERATIONS,
     *jobs.OPERATIONS,
     *stream.OPERATIONS,

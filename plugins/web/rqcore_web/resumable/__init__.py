@@ -1,0 +1,1 @@
+"""Uploads that go on where they were cut off: see `rqcore_web.resumable.shelf`."""
