@@ -15,10 +15,10 @@ from rqcore_relay.http import Http, Origin
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.options import Options
 from rqcore_relay.peers import peer_name
-from rqcore_relay.plain import PlainPeer
 from rqcore_relay.progress import Progress
 from rqcore_relay.verdict import TroubleError
 
+_NO_CONTENT = 204
 _SILENT_ABOUT_ITSELF = {408, 425, 429, 502, 503, 504}
 
 
@@ -51,7 +51,15 @@ class FarEnd:
             self.kind = "plain" if self._job.relay_id else self._ask(http)
             self._job.notes.kind = self.kind
         peer: transfer.Peer
-        peer = PlainPeer(self._job, http, self.connect)
+        if self.kind == "rqcore":
+            from rqcore_relay.rich import RichPeer  # noqa: PLC0415 - only one of the two is needed
+
+            lanes = self._options.parallel
+            peer = RichPeer(self._job, http, lambda: self.connect(self._peer), lanes)
+        else:
+            from rqcore_relay.plain import PlainPeer  # noqa: PLC0415 - as above
+
+            peer = PlainPeer(self._job, http, self.connect)
         return transfer.carry(self._job, peer, attachments, progress)
 
     def connect(self, base: str) -> Http:
@@ -72,4 +80,8 @@ class FarEnd:
         if 300 <= answer.status < 400:  # noqa: PLR2004 - the redirects
             where = answer.headers.get("location", "another address")
             raise TroubleError(f"{self._peer} sends us to {where}; send messages there")
-        return "plain"
+        return (
+            "rqcore"
+            if answer.status == _NO_CONTENT and "upload-limit" in answer.headers
+            else "plain"
+        )

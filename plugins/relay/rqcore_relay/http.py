@@ -8,7 +8,7 @@ A connection is kept for the next request where the peer keeps it, and is opened
 A request is sent once, never again by itself: only the caller knows what sending it twice would do.
 
 What goes wrong is a `TroubleError` in words: no such host, refused, no certificate to be believed,
-silent for ``timeout`` seconds, cut off.  A peer that is still taking in what was sent is not silent, however
+silent for ``timeout`` seconds, cut off.  A peer that still takes in what was sent is not silent, however
 long that takes.  When a peer refuses in the midst of a body, what it said is the answer.
 
 ``reached`` says whether the peer has ever answered.  The standard library's client is used because a
@@ -127,6 +127,15 @@ class Answer:
         except (ValueError, OverflowError):
             return None
 
+    @property
+    def problem(self) -> str:
+        """The kind of a problem as rqcore tells it (RFC 9457), such as ``conflict``; empty for none."""
+        if not self.headers.get("content-type", "").startswith("application/problem+json"):
+            return ""
+        said = self.json()
+        kind = str(said.get("type", "")) if isinstance(said, dict) else ""
+        return kind.rpartition("#")[2].rpartition(":")[2] or "about:blank"
+
     def words(self) -> str:
         """Why it is not what was hoped for: the peer's reason, else what HTTP calls it."""
         said = self.json()
@@ -141,6 +150,10 @@ class Answer:
     def trouble(self, peer: str) -> TroubleError:
         """The same as an error."""
         return TroubleError(f"{peer} answers: {self.words()}", self.retry_after)
+
+
+class CutError(TroubleError):
+    """There is no connection, or it was lost: it may be there again in a moment."""
 
 
 class Http:
@@ -190,7 +203,7 @@ class Http:
             return self._answer(connection, _LAST_WORD if early else patience)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise TroubleError(self._words(error)) from error
+            raise CutError(self._words(error)) from error
         except BaseException:  # what is half sent is no connection for another request
             self.close()
             raise
@@ -215,7 +228,7 @@ class Http:
         except RefusedError as error:
             raise TroubleError(str(error)) from error
         except OSError as error:
-            raise TroubleError(self._words(error, connecting=True)) from error
+            raise CutError(self._words(error, connecting=True)) from error
         made.sock.settimeout(self._options.timeout)
         self._connection = made
         return made
