@@ -27,6 +27,8 @@ from rqcore.schema import MAX_BYTES, ConfigError, Problem, decode_json
 _DIRS = {"config": 0o755, "queue": 0o755, "log": 0o755, "plugins": 0o755, "tmp": 0o700}
 _CONFIG = os.path.join("config", "config.json")
 _DNS_SECONDS = 2.0
+#: So much of a reason is shown: characters.
+_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,17 @@ class Instance:
         if os.path.lexists(self.down_file(name)):
             return "DOWN"
         return "PAUSE" if os.path.lexists(self.pause_file(name)) else "UP"
+
+    def admin_reason(self, name: str) -> str:
+        """Why it is DOWN or paused: the first line of the file that says so, often empty."""
+        file = self.down_file(name)
+        if not os.path.lexists(file):
+            file = self.pause_file(name)
+        try:
+            first, _, _ = _read(str(file), "").lstrip().partition(b"\n")
+        except ConfigError:  # there is none, or a directory, a pipe: its existence says all
+            return ""
+        return first.decode("utf-8", "replace").strip()[:_REASON]
 
     def queue_names(self) -> list[str]:
         """The queues, sorted: directories with a valid name that hold a config.

@@ -225,7 +225,9 @@ class QueueProcess:
         return {
             "status": self.condition.shown(), "admin": self.condition.admin(),
             "oper": self.condition.oper,
-            "problem": self.condition.problem or self.work.pause_reason,
+            "problem": self.condition.problem
+            or self.work.pause_reason
+            or self.instance.admin_reason(self.name),
         }  # fmt: skip
 
     def _end_turn(self) -> None:

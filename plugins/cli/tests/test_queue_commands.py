@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,31 @@ def test_admin_states(rq: Rq, running: RunningInstance) -> None:
     assert rq("queue", "show", "work", "--json").json()["pid"] != before
     assert "there is no queue wrk" in rq("queue", "down", "work", "wrk", status=3).err
     assert state() == "UP"
+
+
+@pytest.mark.process
+def test_why_a_queue_is_down_stands_in_the_file_that_takes_it_down(
+    rq: Rq, running: RunningInstance
+) -> None:
+    def problem() -> str:
+        (queue,) = (q for q in rq("status", "--json").json()["queues"] if q["name"] == "work")
+        found: str = queue["problem"]
+        return found
+
+    down, pause = (running.directory / "config" / f"work.{state}" for state in ("down", "pause"))
+    pause.write_text("the other disk is full\nsince noon\n")
+    assert problem() == "the other disk is full; starts no message; rq queue resume work"
+    down.write_text("")
+    assert problem() == "refuses messages; rq queue up work"
+    down.write_bytes(b"\n  \xff disk changed" + b"." * 1000)
+    assert problem().startswith("\ufffd disk changed...")
+    assert len(problem()) < 400
+    down.unlink()
+    os.mkfifo(down)
+    assert problem() == "refuses messages; rq queue up work"
+    down.unlink()
+    pause.unlink()
+    assert problem() == ""
 
 
 def test_admin_states_can_be_set_while_rq_does_not_run(

@@ -147,9 +147,9 @@ def queue_words(queue: Mapping[str, Any]) -> str:
         why = problem or "nobody answers at its socket"
         return f"its process does not run: {why}"
     if status == "DOWN":
-        return "refuses messages and runs nothing, because an operator took it down"
+        return f"refuses messages and runs nothing: {problem or 'an operator took it down'}"
     if status == "PAUSE":
-        return "takes messages and starts none, because an operator paused it"
+        return f"takes messages and starts none: {problem or 'an operator paused it'}"
     if status == "SCRIPTERROR":
         return f"its script cannot run: {problem}; it goes on by itself when that is repaired"
     if status != "UP":

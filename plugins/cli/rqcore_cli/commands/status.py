@@ -31,7 +31,7 @@ def queue_rows(app: App, names: list[str] | None = None) -> list[dict[str, Any]]
             row = app.ask(name, "describe")
         except (UnreachableError, RefusedError) as error:
             row = _silent(name, children.get(name), str(error))
-        row["problem"] = row["problem"] or _explained(row)
+        row["problem"] = "; ".join(filter(None, (row["problem"], _explained(row))))
         rows.append(row)
     return rows
 
