@@ -36,6 +36,10 @@ _MAX_NOTE = 1 << 16
 File = tuple[str, str, Digest | None]
 
 
+class UnknownOutcomeError(RefusedError):
+    """It may have been handed over, and nobody can tell any more; the text names the message."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Note:
     """How far it has come: the message's full id, and whether it may have been committed."""
@@ -52,9 +56,9 @@ def hand_over(
     """Hand a message to ``queue`` of the instance in ``directory``; returns its new full id.
 
     ``fields`` are those that `rqcore.message.parse_message` takes.  Raises `NotFoundError` when there
-    is no such queue; `RefusedError` when it refuses (it is DOWN, a plugin says no), and when nobody can
-    tell any more whether the message was committed; `UnreachableError` when the queue does not answer;
-    `OSError` when the note cannot be written or an attachment not be read.
+    is no such queue; `RefusedError` when it refuses (it is DOWN, a plugin says no), as
+    `UnknownOutcomeError` when nobody can tell any more whether it was committed; `UnreachableError`
+    when the queue does not answer; `OSError` when the note cannot be written.
     """
     if not os.path.lexists(f"{os.fspath(directory)}/queue/{queue}/config.json"):
         raise NotFoundError(f"there is no queue {queue}; make it, or send to another one")
@@ -72,7 +76,7 @@ def _hand_over(
     known = _read(note)
     found = None if known is None else _look(client, known)
     if known is not None and found is None and known.committing:
-        raise RefusedError(
+        raise UnknownOutcomeError(
             f"the message may have arrived as {known.full_id}, which is not there any more; "
             "if it has not, send it again"
         )
@@ -121,7 +125,7 @@ def _read(note: str | os.PathLike[str]) -> _Note | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise RefusedError(
+        raise UnknownOutcomeError(
             f"{os.fspath(note)} is not what was noted here: a message may have been handed over; "
             "look for it, and remove this file if there is none"
         ) from None

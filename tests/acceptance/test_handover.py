@@ -16,7 +16,7 @@ from rqcore import durable
 from rqcore.client import QueueClient
 from rqcore.durable import Digest, hash_file
 from rqcore.errors import NotFoundError, RefusedError, UnreachableError
-from rqcore.handover import File, hand_over
+from rqcore.handover import File, UnknownOutcomeError, hand_over
 from rqcore.testing import RunningInstance
 from tests.acceptance.helpers import DONE
 
@@ -162,14 +162,14 @@ def test_gone_after_the_commit_nobody_can_tell(rq: RunningInstance, tmp_path: Pa
     note = tmp_path / "note"
     new_id = hand_over(rq.directory, "there", FIELDS, [], note)
     rq.ask("there", "delete_message", {"msg_id": new_id})
-    with pytest.raises(RefusedError, match=f"may have arrived as {new_id}"):
+    with pytest.raises(UnknownOutcomeError, match=f"may have arrived as {new_id}"):
         hand_over(rq.directory, "there", FIELDS, [], note)
     assert not held(rq, "que")
 
 
 def test_a_spoiled_note_is_not_guessed_at(rq: RunningInstance, tmp_path: Path) -> None:
     (tmp_path / "note").write_text(json.dumps({"id": 7}))
-    with pytest.raises(RefusedError, match="is not what was noted here"):
+    with pytest.raises(UnknownOutcomeError, match="is not what was noted here"):
         hand_over(rq.directory, "there", FIELDS, [], tmp_path / "note")
 
 

@@ -23,7 +23,7 @@ _SILENT_ABOUT_ITSELF = {408, 425, 429, 502, 503, 504}
 
 
 class FarEnd:
-    """The peer with this name (`rqcore_relay.peers`); ``kind`` and ``reached`` as in the result."""
+    """The peer with this name (`rqcore_relay.peers`); ``kind`` as in the result."""
 
     def __init__(self, job: Job, peer: str, options: Options) -> None:
         self.kind = job.notes.kind if job.relay_id else ""
@@ -40,9 +40,9 @@ class FarEnd:
             http.close()
 
     @property
-    def reached(self) -> bool:
-        """Has the peer answered?"""
-        return any(http.reached for http in self._opened)
+    def answered(self) -> bool:
+        """Has the peer ever answered?"""
+        return any(http.answered for http in self._opened)
 
     def carry(self, attachments: list[Attachment], progress: Progress) -> str:
         """Carry the message there; returns its full id there."""

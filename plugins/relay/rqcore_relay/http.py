@@ -11,7 +11,7 @@ What goes wrong is a `TroubleError` in words: no such host, refused, no certific
 silent for ``timeout`` seconds, cut off.  A peer that still takes in what was sent is not silent, however
 long that takes.  When a peer refuses in the midst of a body, what it said is the answer.
 
-``reached`` says whether the peer has ever answered.  The standard library's client is used because a
+``answered`` says whether the peer has ever answered.  The standard library's client is used because a
 process for each message cannot wait for a larger one to be loaded.
 """
 
@@ -34,7 +34,7 @@ from urllib.parse import urlsplit
 
 from rqcore.errors import RefusedError
 from rqcore_relay.options import Options, PeerOptions
-from rqcore_relay.verdict import TroubleError
+from rqcore_relay.verdict import CutError, TroubleError
 
 _BLOCK = 1 << 20
 #: Through TLS blocks pass memory, and each must be taken within the peer's patience.
@@ -152,16 +152,12 @@ class Answer:
         return TroubleError(f"{peer} answers: {self.words()}", self.retry_after)
 
 
-class CutError(TroubleError):
-    """There is no connection, or it was lost: it may be there again in a moment."""
-
-
 class Http:
     """A connection to one peer; for one thread."""
 
     def __init__(self, origin: Origin, options: Options, peer: PeerOptions) -> None:
         self.origin = origin
-        self.reached = False
+        self.answered = False
         self._options = options
         self._peer = peer
         self._connection: http.client.HTTPConnection | None = None
@@ -264,9 +260,7 @@ class Http:
         """The answer, awaited for as long as the peer still takes in what was sent, and then some."""
         sock = connection.sock
         limit, unsent = self._options.timeout + patience, _unsent(sock)
-        while (
-            isinstance(sock, ssl.SSLSocket) is False and not select.select([sock], [], [], limit)[0]
-        ):
+        while not select.select([sock], [], [], limit)[0]:
             before, unsent = unsent, _unsent(sock)
             if unsent >= before:
                 raise TimeoutError
@@ -274,7 +268,7 @@ class Http:
             sock.settimeout(limit)
         response = connection.getresponse()
         body = response.read(_MAX_ANSWER)
-        self.reached = True
+        self.answered = True
         if response.will_close or not response.isclosed():
             self.close()
         elif patience:

@@ -7,9 +7,10 @@ A script is told about its message by the environment and by ``../msg``.  Its no
 ``relay.json``         what only rqcore needs to go on: `Notes`
 ``relay-result.json``  how the last run ended, for the plugin in the queue's process; see docs/relay.md
 
-Each is replaced in one step and is on the disk before the step that it is noted for.  Notes that cannot
-be written are an `OSError`; a damaged ``relay.json`` counts as none, for ``relay_id`` alone is the
-contract's, and what a plain peer gets twice is what it always got twice.
+Each is replaced in one step.  What a power cut must not take away is on the disk before the step that
+it is noted for; the rest survives a kill, which is all that it has to.  Notes that cannot be written are
+an `OSError`; a damaged ``relay.json`` counts as none, for ``relay_id`` alone is the contract's, and what
+a plain peer gets twice is what it always got twice.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Notes:
     count: int = 0
     #: When the first try of this series began, unix time.
     first: float = 0.0
-    committing: bool = False
+    #: The full id at the peer, from before its commit was asked for: it may be committed.
+    committing: str = ""
     #: The full id of what was certainly committed.
     committed: str = ""
     uploads: dict[str, Upload] = field(default_factory=dict)
@@ -119,18 +121,18 @@ class Job:
         """The full id of the message that the peer has prepared; empty when there is none."""
         try:
             with open(f"{self.folder}/relay_id", encoding="utf-8") as file:
-                return file.read(4096).strip()
+                return file.read(4096).strip() or self.notes.committing
         except FileNotFoundError:
-            return ""
+            return self.notes.committing
 
     def prepared(self, full_id: str) -> None:
-        """Note where the prepared message lies."""
-        self._write("relay_id", full_id.encode())
+        """Note where the prepared message lies; a peer that knows our key would tell it again."""
+        self._write("relay_id", full_id.encode(), sync=self.notes.kind == "plain")
 
-    def note(self) -> None:
-        """Bring `notes` to the disk."""
+    def note(self, *, sync: bool = True) -> None:
+        """Write `notes`, by default through to the disk."""
         with self._lock:
-            self._write("relay.json", json.dumps(asdict(self.notes)).encode())
+            self._write("relay.json", json.dumps(asdict(self.notes)).encode(), sync=sync)
 
     def forget(self) -> None:
         """Nothing of this transfer lies at a peer any more: the next run begins anew."""
@@ -143,12 +145,12 @@ class Job:
         """It is committed; what was prepared is no more."""
         self.notes.committed = full_id
         self.notes.uploads = {}
-        self.note()
+        self.note(sync=self.notes.kind == "plain")  # others can tell again that it was committed
         self._remove("relay_id")
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Leave the plugin word of how this run ended."""
-        self._write("relay-result.json", json.dumps({**result, "at": time()}).encode())
+        self._write("relay-result.json", json.dumps({**result, "at": time()}).encode(), sync=False)
 
     def attachments(self) -> list[Attachment]:
         """The message's files, with digests.  Raises `TroubleError` when one cannot be read."""
@@ -199,26 +201,24 @@ class Job:
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return Notes()
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: bytes, *, sync: bool) -> None:
         temporary = f"{self.folder}/.{name}.tmp"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             if os.write(fd, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temporary)
-            os.fsync(fd)
+            if sync:
+                os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(temporary, f"{self.folder}/{name}")
-        self._sync_folder()
+        if sync:
+            folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self.folder}/{name}")
-            self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        fd = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

@@ -11,7 +11,7 @@ import socket
 from rqcore.errors import RqError
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.peers import peer_name, peer_of
-from rqcore_relay.verdict import TroubleError
+from rqcore_relay.verdict import GivenUpError, TroubleError
 
 _ANY = {"", "0.0.0.0", "::", "*"}  # noqa: S104 - nothing is bound here
 _NOTE = "relay-local.json"
@@ -36,18 +36,21 @@ def here(job: Job) -> str | None:
 
 
 def hand_over(job: Job, queue: str, attachments: list[Attachment]) -> str:
-    """Hand it over; returns its new full id.  Raises `TroubleError`."""
+    """Hand it over; returns its new full id.  Raises `TroubleError`, `GivenUpError`."""
     from rqcore.durable import Digest  # noqa: PLC0415 - only what stays here needs them
+    from rqcore.handover import UnknownOutcomeError  # noqa: PLC0415
     from rqcore.handover import hand_over as hand  # noqa: PLC0415
 
     if not job.notes.count:
-        job.notes.count = job.count + 1
+        job.notes.count, job.notes.kind = job.count + 1, "local"
         job.note()
     files = [
         (item.name, item.path, Digest(item.size, item.md5, item.sha256)) for item in attachments
     ]
     try:
         return hand(job.directory, queue, job.fields(), files, f"{job.folder}/{_NOTE}")
+    except UnknownOutcomeError as error:
+        raise GivenUpError(str(error)) from error
     except RqError as error:
         raise TroubleError(f"queue {queue}: {error}") from error
 

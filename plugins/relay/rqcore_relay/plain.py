@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -27,7 +26,7 @@ from rqcore_relay.http import Answer, Body, Http, Piece
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.peers import peer_name
 from rqcore_relay.progress import Progress
-from rqcore_relay.transfer import Standing, unexpected
+from rqcore_relay.transfer import Standing, checked_id
 from rqcore_relay.verdict import ForgottenError, TroubleError
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -55,10 +54,8 @@ class PlainPeer:
         body = urlencode({"x_format": "json", "mesg": json.dumps(fields)}).encode("ascii")
         answer = self._http.request("POST", f"{urlsplit(job.url).path}/new_message", _FORM, body)
         match answer.json():
-            case ["ok", str(full_id)] if parse_full_id(full_id) is not None:
-                return full_id
-            case ["ok", *rest]:
-                raise unexpected(peer, repr(rest))
+            case ["ok", full_id]:
+                return checked_id(full_id, peer)
             case _:
                 raise answer.trouble(peer)
 
@@ -86,7 +83,7 @@ class PlainPeer:
         http = self._at(full_id)
         fd = os.open(attachment.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            boundary = secrets.token_hex(16)
+            boundary = os.urandom(16).hex()
             head, tail = _parts(boundary, full_id, attachment)
             body = Body(Piece(fd, 0, attachment.size), progress.add, head, tail)
             headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}

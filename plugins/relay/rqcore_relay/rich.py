@@ -12,20 +12,19 @@ tried for half a minute before the message goes back to wait for its next try.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from time import sleep
 from urllib.parse import quote, urlsplit
 
 from rqcore.message import parse_dest, parse_full_id
-from rqcore_relay.http import Answer, Body, CutError, Http, Piece
+from rqcore_relay.http import Answer, Body, Http, Piece
 from rqcore_relay.job import Attachment, Job, Upload
 from rqcore_relay.progress import Progress
-from rqcore_relay.transfer import Standing, unexpected
-from rqcore_relay.verdict import ForgottenError, GivenUpError, TroubleError
+from rqcore_relay.transfer import Standing, checked_id, unexpected
+from rqcore_relay.verdict import CutError, ForgottenError, GivenUpError, TroubleError
 
 #: Smaller files are sent at once: sending one again costs less than asking how far it has come.
 _SMALL = 256 << 10
@@ -55,7 +54,7 @@ class RichPeer:
     def prepare(self) -> str:
         job, notes = self._job, self._job.notes
         if not notes.key:
-            notes.key, notes.count, notes.kind = secrets.token_hex(16), job.count + 1, "rqcore"
+            notes.key, notes.count, notes.kind = os.urandom(16).hex(), job.count + 1, "rqcore"
             job.note()
         address = parse_dest(job.url)
         assert address is not None  # else there would be no peer
@@ -68,10 +67,7 @@ class RichPeer:
                 raise ForgottenError(str(answer.trouble(self._peer)))
             raise answer.trouble(self._peer)
         made = answer.json()
-        full_id = made.get("full_id") if isinstance(made, dict) else None
-        if not isinstance(full_id, str) or parse_full_id(full_id) is None:
-            raise unexpected(self._peer, repr(made))
-        return full_id
+        return checked_id(made.get("full_id") if isinstance(made, dict) else made, self._peer)
 
     def standing(self, full_id: str, attachments: Iterable[Attachment]) -> Standing:
         answer = self._https[0].request("GET", self._message(full_id))
@@ -89,7 +85,11 @@ class RichPeer:
             raise unexpected(self._peer, repr(message))
         if message.get("state") != "prep":
             return Standing(prepared=False)
-        there = {item["name"]: (item["size"], item["sha256"]) for item in message["attachments"]}
+        there = {
+            item.get("name"): (item.get("size"), item.get("sha256"))
+            for item in message["attachments"]
+            if isinstance(item, dict)
+        }
         return Standing(
             prepared=True,
             present=frozenset(
@@ -111,7 +111,7 @@ class RichPeer:
     def commit(self, full_id: str) -> None:
         job = self._job
         if not job.notes.committing:
-            job.notes.committing = True
+            job.notes.committing = full_id
             job.note()
         headers = {"Idempotency-Key": f"{job.notes.key}-commit"}
         path = f"{self._message(full_id)}/commit"
@@ -142,7 +142,9 @@ class _Sending:
         self._peer = http.origin.url
         self._file = attachment
         self._path = f"{folder}/{quote(os.fsencode(attachment.name), safe='')}"
-        digest = base64.b64encode(bytes.fromhex(attachment.sha256)).decode("ascii")
+        digest = binascii.b2a_base64(bytes.fromhex(attachment.sha256), newline=False).decode(
+            "ascii"
+        )
         self._about = {"Upload-Length": str(attachment.size), "Repr-Digest": f"sha-256=:{digest}:"}
         #: How many bytes of it `Progress` counts as being there.
         self._counted = 0

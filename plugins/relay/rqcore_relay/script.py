@@ -10,7 +10,6 @@ What is no trouble of a transfer, a defect, leaves its traceback in the log and 
 from __future__ import annotations
 
 import os
-import random
 import sys
 from time import monotonic, time
 
@@ -21,6 +20,7 @@ from rqcore_relay.options import Options, read_options
 from rqcore_relay.peers import peer_of
 from rqcore_relay.progress import Progress
 from rqcore_relay.verdict import (
+    CutError,
     ForgottenError,
     GivenUpError,
     Patience,
@@ -95,10 +95,12 @@ class Script:
             try:
                 return end.carry(attachments, self.progress)
             finally:
-                self.kind, self.reached = end.kind, end.reached
+                self.kind, self.reached = end.kind, end.answered
 
     def _fail(self, options: Options, trouble: TroubleError) -> None:
         job = self.job
+        if isinstance(trouble, CutError):
+            self.reached = False
         if isinstance(trouble, ForgottenError):
             job.forget()
         patience = Patience(
@@ -106,7 +108,7 @@ class Script:
             time() - job.notes.first, options.give_up_after,
         )  # fmt: skip
         job.note()
-        self._end(verdict(trouble, patience, job.relay_id, random.random), trouble)
+        self._end(verdict(trouble, patience, job.relay_id, _random), trouble)
 
     def _end(self, line: str, trouble: TroubleError | None) -> None:
         log(line)
@@ -136,6 +138,11 @@ def log(line: str) -> None:
     """Write into the message's log."""
     sys.stdout.write(f"{line}\n".encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     sys.stdout.flush()
+
+
+def _random() -> float:
+    """From 0 to 1; the library's takes longer to load than a small message takes to be carried."""
+    return int.from_bytes(os.urandom(4), "big") / (1 << 32)
 
 
 def _as_trouble(error: Exception) -> TroubleError:

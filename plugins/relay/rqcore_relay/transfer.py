@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from rqcore.message import parse_full_id
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.progress import Progress
 from rqcore_relay.verdict import TroubleError
@@ -46,14 +47,14 @@ class Peer(Protocol):
 
 def carry(job: Job, peer: Peer, attachments: list[Attachment], progress: Progress) -> str:
     """Carry the message there, whatever is done already; returns its full id there."""
-    full_id = job.relay_id
-    if full_id:
-        standing = peer.standing(full_id, attachments)
-        if not standing.prepared:
-            return full_id
-    else:
-        full_id, standing = peer.prepare(), Standing(prepared=True)
+    full_id, fresh = job.relay_id, False
+    if not full_id:
+        fresh = not job.notes.key  # with a key, what a former run prepared is told again
+        full_id = peer.prepare()
         job.prepared(full_id)
+    standing = Standing(prepared=True) if fresh else peer.standing(full_id, attachments)
+    if not standing.prepared:
+        return full_id
     missing = []
     for item in attachments:
         if item.name in standing.present:
@@ -97,6 +98,15 @@ def _attach_all(
         thread.join()
     if failures:
         raise failures[0]
+
+
+def checked_id(answered: object, peer: str) -> str:
+    """A full id as a peer answered it.  Raises `TroubleError` when it is none."""
+    if isinstance(answered, str) and answered.isascii() and answered.isprintable():
+        address = parse_full_id(answered)
+        if address is not None and address.base:
+            return answered
+    raise unexpected(peer, repr(answered))
 
 
 def unexpected(peer: str, what: str) -> TroubleError:

@@ -10,6 +10,7 @@ together does not come back together, and not before the peer wants it (``Retry-
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ class TroubleError(Exception):
     def __init__(self, text: str, retry_after: float | None = None) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+
+
+class CutError(TroubleError):
+    """The peer did not answer: no connection, or it was lost; it may be there again in a moment."""
 
 
 class ForgottenError(TroubleError):
@@ -61,7 +66,7 @@ class Patience:
 def delay(count: int, retry_after: float | None, random: Callable[[], float]) -> int:
     """Seconds until the next try, after ``count`` former ones; ``random`` gives numbers from 0 to 1."""
     back_off = count * count * _STEP * (1 + _JITTER * (2 * random() - 1))
-    return int(max(back_off, retry_after or 0.0) + 0.999)
+    return math.ceil(max(back_off, retry_after or 0.0))
 
 
 def verdict(
@@ -76,6 +81,7 @@ def verdict(
 
 
 def one_line(text: object) -> str:
-    """Text that fits into a line of the pipe."""
-    line = " ".join(str(text).split())
+    """Text that fits into a line of the pipe, whatever it was."""
+    printable = "".join(char if char.isprintable() else " " for char in str(text))
+    line = " ".join(printable.split())
     return line if len(line) <= _MOST else line[: _MOST - 1] + "…"
