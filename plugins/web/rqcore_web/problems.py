@@ -61,6 +61,7 @@ KINDS = {
     "mismatching-upload-offset": (409, "The upload is at another offset"),
     "inconsistent-upload-length": (400, "The upload has another length"),
     "upload-taken-over": (409, "Another request works on the upload"),
+    "too-many-uploads": (503, "Too many uploads are under way"),
     "upload-checking": (503, "All has come, and is still being checked"),
     "digest-mismatch": (422, "Another digest came than was announced"),
 }  # fmt: skip

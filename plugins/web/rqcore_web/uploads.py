@@ -102,6 +102,8 @@ class Upload:
 @contextlib.asynccontextmanager
 async def incoming(site: Site, length: int | None) -> AsyncIterator[Upload]:
     """A file on its way, of this length if it is known; see the head of this module."""
+    if length is not None:
+        await site.shelf.make_room(length)
     upload = Upload(site, length)
     try:
         yield upload

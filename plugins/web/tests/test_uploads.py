@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rqcore_web import flow
 from rqcore_web.forms import BodyError
 from rqcore_web.options import Options
+from rqcore_web.resumable.shelf import Shelf
 from rqcore_web.space import Space
 from rqcore_web.uploads import Uploaded, clear_leftovers, incoming, receive
 
@@ -32,8 +33,10 @@ MEGA = 1 << 20
 def make_site(tmp: Path, **options: Any) -> Site:
     """As much of a site as an upload sees."""
     site = SimpleNamespace(
-        options=Options(**options), tmp=tmp, instance=SimpleNamespace(directory=tmp / "instance")
-    )
+        options=Options(**options), tmp=tmp, instance=SimpleNamespace(directory=tmp / "instance"),
+        hub=SimpleNamespace(tap=lambda _: None),
+    )  # fmt: skip
+    site.shelf = Shelf(cast("Site", site))
     return cast("Site", site)
 
 
@@ -269,7 +272,7 @@ def test_what_a_killed_service_left_is_removed_and_nothing_else(
     site = make_site(tmp_path)
     monkeypatch.setattr(Incoming, "discard", lambda _: None)
     other = SimpleNamespace(
-        options=Options(), tmp=tmp_path, instance=SimpleNamespace(directory="/x")
+        options=Options(), tmp=tmp_path, instance=SimpleNamespace(directory="/x"), shelf=site.shelf
     )
 
     async def leave(of: Site) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from rqcore.durable import Digest
-from rqcore.errors import NotFoundError, RefusedError, UnreachableError
+from rqcore.errors import NotFoundError
 from rqcore_web import access, forms, uploads
 from rqcore_web.api import attaching, operations, schemas
 from rqcore_web.api.attachments import FILE
@@ -129,19 +129,20 @@ async def _agree(
     said = partial.offset + body if complete and body is not None else length
     if length is not None and said != length:
         raise _inconsistent(f"Upload-Length says {length}, and with these bytes there are {said}")
-    if record.length is None:
-        record.length = said
-    elif said not in (None, record.length):
+    if None not in (said, record.length) and said != record.length:
         raise _inconsistent(f"the upload was begun with {record.length} bytes; now it has {said}")
-    if body is not None and record.length is not None and partial.offset + body > record.length:
-        raise _inconsistent(
-            f"with these bytes there are more than the {record.length} that were said"
-        )
-    record.sha256 = sha256 or record.sha256
-    wanted = partial.left if partial.left is not None else body
+    whole = said if record.length is None else record.length
+    if body is not None and whole is not None and partial.offset + body > whole:
+        raise _inconsistent(f"with these bytes there are more than the {whole} that were said")
+    wanted = body if whole is None else whole - partial.offset
     if wanted and not partial.complete:
         await call.site.shelf.make_room(wanted)
         partial.promise(wanted)
+    if record.length is None and whole is not None:
+        record.length = whole
+        await partial.save()
+    if complete:
+        record.sha256 = sha256 or record.sha256
 
 
 async def _finished(call: Call, partial: Partial) -> Response:
@@ -152,9 +153,8 @@ async def _finished(call: Call, partial: Partial) -> Response:
             attaching.check_digest(digest, record.sha256)
             uploaded = partial.attachable(digest)
             await attaching.attach(call, record.queue, record.msg_id, record.name, uploaded)
-        except UnreachableError:
-            raise  # nobody knows; it can be asked for again
-        except (ProblemError, RefusedError) as error:
+        except (ProblemError, NotFoundError) as error:
+            # Another digest, or no message: all else may be better when it is asked for again.
             call.site.shelf.drop_soon(partial, str(error))
             raise
         await partial.attached(digest)

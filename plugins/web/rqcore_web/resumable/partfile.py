@@ -32,12 +32,14 @@ _READ = 1 << 20
 class PartFile:
     """See the head of this module; ``size`` is how many bytes there are."""
 
-    def __init__(self, path: str, size: int, on_synced: Callable[[int], None]) -> None:
+    def __init__(
+        self, path: str, size: int, synced: int, on_synced: Callable[[int], None]
+    ) -> None:  # fmt: skip
         self.path = path
         self.size = size
         self._on_synced = on_synced
         self._fd = -1
-        self._synced = self._noted = size
+        self._synced = self._noted = synced
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._sha256 = hashlib.sha256()
         self._hashed = 0
@@ -51,14 +53,12 @@ class PartFile:
 
     def write(self, block: memoryview) -> None:
         """The next bytes."""
-        if self._fd < 0:
-            self._fd = durable.append_log(self.path, 0o600)
+        fd, rest = self._open(), block
         try:
-            rest = block
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                rest = rest[os.write(fd, rest) :]
         except OSError:
-            os.ftruncate(self._fd, self.size)
+            os.ftruncate(fd, self.size)
             raise
         with self._lock:
             behind = self._behind
@@ -76,9 +76,7 @@ class PartFile:
     def sync(self) -> None:
         """Bring all of it to the disk."""
         if self.size > self._synced:
-            if self._fd < 0:
-                self._fd = durable.append_log(self.path, 0o600)
-            unix.fsync(self._fd)
+            unix.fsync(self._open())
             self._synced = self.size
 
     def close(self) -> None:
@@ -127,6 +125,11 @@ class PartFile:
         self._stopped = True
         self.close()
         durable.clear_away(self.path)
+
+    def _open(self) -> int:
+        if self._fd < 0:
+            self._fd = durable.append_log(self.path, 0o600)
+        return self._fd
 
     def _hash(self, data: bytes | memoryview) -> None:
         self._md5.update(data)

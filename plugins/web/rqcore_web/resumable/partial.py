@@ -23,6 +23,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from rqcore_web.flow import Flow, in_thread
+from rqcore_web.formnames import BodyError
 from rqcore_web.problems import ProblemError
 from rqcore_web.resumable.partfile import PartFile
 from rqcore_web.space import Space
@@ -81,7 +82,7 @@ class Partial:
         self._patience = site.options.client_timeout
         self._space = Space(site)
         self._lease: asyncio.TimerHandle | None = None
-        self._file = PartFile(records.path(record.uid), size, self._synced)
+        self._file = PartFile(records.path(record.uid), size, record.synced, self._synced)
         self._turn: Turn | None = None
         self._catching: asyncio.Future[None] | None = None
         self._gone: Exception | None = None
@@ -181,10 +182,14 @@ class Partial:
         self._begin_reading_again()
         flow = Flow(self._put)
         try:
-            await turn.read(self._read(stream, flow))
-        finally:
-            turn.finishing = True
-            await asyncio.shield(asyncio.ensure_future(self._let_go(flow)))
+            try:
+                await turn.read(self._read(stream, flow))
+            finally:
+                turn.finishing = True
+                await asyncio.shield(asyncio.ensure_future(self._let_go(flow)))
+        except BodyError:
+            self._stop_lease()  # it cannot go on now: others may have the room
+            raise
 
     async def _read(self, stream: AsyncIterator[bytes], flow: Flow) -> None:
         came, length = self.offset, self.record.length
@@ -239,7 +244,11 @@ class Partial:
 
     def _begin_reading_again(self) -> None:
         """What a former service has written, if there is any."""
-        if self._file.behind and (self._catching is None or self._catching.done()):
+        if (
+            self._file.behind
+            and not self.complete
+            and (self._catching is None or self._catching.done())
+        ):
             loop = asyncio.get_running_loop()
             self._catching = loop.run_in_executor(_readers, self._file.catch_up)
             self._catching.add_done_callback(_heard)

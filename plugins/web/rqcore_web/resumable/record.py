@@ -90,7 +90,8 @@ class Records:
                     durable.clear_away(path)
                     durable.clear_away(path.removesuffix(_SUFFIX))
                 else:
-                    yield found, _sure(path.removesuffix(_SUFFIX), found, boot), _touched(path)
+                    touched = _touched(path)
+                    yield found, self._sure(found, boot), touched
             elif name.startswith(start) and f"{name}{_SUFFIX}" not in names:
                 durable.clear_away(path)
 
@@ -105,6 +106,24 @@ class Records:
             _log.warning("%s: an upload is forgotten: %s", path, error)
         return None
 
+    def _sure(self, record: Record, boot: str) -> int:
+        """How many bytes are there for sure.  Of what the machine's end may have spoilt none is kept."""
+        if record.digest is not None:
+            return int(record.digest["size"])
+        path = self.path(record.uid)
+        size = os.stat(path).st_size
+        if boot and boot == record.boot:
+            return size
+        size = min(size, record.synced)
+        fd = durable.append_log(path, 0o600)
+        try:
+            os.ftruncate(fd, size)
+        finally:
+            os.close(fd)
+        record.boot, record.synced = boot, size
+        self.write(record)
+        return size
+
 
 def boot_id() -> str:
     """This run of the machine; "" where the system does not say."""
@@ -112,21 +131,6 @@ def boot_id() -> str:
         return durable.read_file("/proc/sys/kernel/random/boot_id", 100).decode("ascii").strip()
     except OSError:
         return ""
-
-
-def _sure(path: str, record: Record, boot: str) -> int:
-    """How many bytes are there for sure; what is behind them is cut off."""
-    if record.digest is not None:
-        return int(record.digest["size"])
-    size = os.stat(path).st_size
-    most = size if boot and boot == record.boot else min(size, record.synced)
-    if most < size:
-        fd = durable.append_log(path, 0o600)
-        try:
-            os.ftruncate(fd, most)
-        finally:
-            os.close(fd)
-    return most
 
 
 def _touched(path: str) -> float:

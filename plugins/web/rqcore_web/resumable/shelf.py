@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from rqcore.errors import NotFoundError, RqError
 from rqcore_web.flow import in_thread
+from rqcore_web.problems import ProblemError
 from rqcore_web.resumable.partial import Partial
 from rqcore_web.resumable.record import Record, Records, boot_id
 from rqcore_web.space import Space
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 MAX_AGE = 24 * 3600
+#: So many uploads are known at a time.
+MOST = 10_000
 _SWEEP = 3600.0
 
 
@@ -85,10 +88,9 @@ class Shelf:
     async def create(
         self, queue: str, msg_id: str, name: str, length: int | None, sha256: str, who: str
     ) -> Partial:
-        """A new upload, in place of one for the same name.  Raises `BodyError`: 413, 507, 503."""
-        for former in self._of(queue, msg_id):
-            if former.record.name == name:
-                await self.drop(former, "another upload of the same attachment took its place")
+        """A new upload, in place of one for the same name.  Raises `BodyError`, `ProblemError`."""
+        await self._replace(queue, msg_id, name)
+        self._refuse_too_many()
         record = Record(
             secrets.token_hex(16), queue, msg_id, name, length, sha256, who, time(), boot_id()
         )
@@ -101,9 +103,23 @@ class Shelf:
         except BaseException:
             await partial.end(NotFoundError("it was never made"))
             raise
+        await self._replace(queue, msg_id, name)  # one that was begun meanwhile
         self._add(partial)
         self._sweep_later()
         return partial
+
+    async def _replace(self, queue: str, msg_id: str, name: str) -> None:
+        while former := [one for one in self._of(queue, msg_id) if one.record.name == name]:
+            await self.drop(former[0], "another upload of the same attachment took its place")
+
+    def _refuse_too_many(self) -> None:
+        if len(self._known) >= MOST:
+            raise ProblemError(
+                "too-many-uploads",
+                f"{MOST} uploads are under way already; come back when some are over, or cancel those "
+                "that nobody goes on with",
+                headers={"Retry-After": "60"},
+            )
 
     async def drop(self, partial: Partial, why: str) -> None:
         """Forget an upload, with all that has come of it."""
@@ -152,6 +168,7 @@ class Shelf:
         """A message that left ``prep`` takes nothing any more."""
         if not self._known:
             return
+        self._sweep_later()
         if event.type == "state" and event.data["new"] != "prep":
             for partial in self._of(event.queue, event.data["msg_id"]):
                 self._spawn(self.drop(partial, _left(event.data["new"])))
