@@ -1,0 +1,70 @@
+"""The service ``router``: sees at once when the rules file changes, and says so in the log.
+
+It sleeps until something in ``config/`` changes.  Without it a rules file would be looked at when the
+next message comes, and a queue that is DOWN for bad rules gets none.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+from rqcore.errors import StartError
+from rqcore.hookspecs import ServiceContext
+from rqcore.loop import Loop
+from rqcore.watch import Change, watcher
+from rqcore_router.files import STEM, Reader, Standing
+from rqcore_router.hosts import ROUTER
+from rqcore_router.keeper import settle
+
+_log = logging.getLogger(__name__)
+
+
+def serve(context: ServiceContext) -> int:
+    """Watch until the instance stops."""
+    loop = Loop()
+    guard = _Guard(context.instance.directory)
+
+    def on_change(change: Change) -> None:
+        if change.name.startswith((STEM, f"{ROUTER}.down")):
+            guard.look()
+
+    def stop() -> None:
+        raise SystemExit(0)
+
+    loop.reader(context.stop_fd, stop)
+    loop.on_signal(signal.SIGTERM, stop)
+    try:
+        watcher(loop, guard.look).entries(f"{context.instance.directory}/config", on_change)
+    except OSError as error:
+        raise StartError(f"config/ cannot be watched: {error.strerror}; correct it") from error
+    guard.look()
+    context.ready()
+    loop.run()
+    return 0
+
+
+class _Guard:
+    """Settles what has changed, and tells of it once."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._reader = Reader(directory)
+        self._told = Standing()
+
+    def look(self) -> None:
+        """See how the rules stand."""
+        standing = settle(self._directory)
+        told, self._told = self._told, standing
+        if (told.file, told.problems, told.rules) == (
+            standing.file, standing.problems, standing.rules,
+        ):  # fmt: skip
+            return
+        if standing.problems:
+            instead = f"; the last good rules, {standing.stand_in}, stay in force"
+            consequence = instead if standing.rules is not None else "; no message is routed"
+            _log.error("%s%s", "; ".join((standing.reason, *standing.problems[1:])), consequence)
+        elif standing.rules is not None:
+            _log.info("%s: %d rules in force", standing.file, len(standing.rules.rules))
+        elif told.file:
+            _log.info("there is no rules file any more: messages go where they say")
