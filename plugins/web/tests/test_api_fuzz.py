@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+schemathesis.serializer.alias("application/partial-upload", "application/octet-stream")
+
 #: They answer without end.
 ENDLESS = ["followEvents", "followLog", "followAttachment"]
 #: What a schema cannot say (that a filter is one, that a name is short in UTF-8 too) ends in 422, and a
@@ -63,6 +65,12 @@ def site(shared: Web) -> tuple[Web, str]:
     shared.start()
     message = shared.rq.until("test", shared.rq.send("test"), "err")
     THERE["msg_id"] = message["msg_id"]
+    prepared = shared.rq.ask("test", "prep_message", {"dest": "test"}).rpartition("/")[2]
+    begun = shared.curl(
+        f"api/v1/queues/test/messages/{prepared}/attachments/file.bin", "-X", "POST",
+        "-H", f"Authorization: Bearer {token}", "-H", "Upload-Complete: ?0",
+    )  # fmt: skip
+    THERE["upload"] = begun.json()["id"]
     return shared, token
 
 
