@@ -7,11 +7,13 @@ state and everything that people are shown speak of peers by this name.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from urllib.parse import quote, urlsplit
 
 from rqcore.message import parse_dest
 
 _PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[\w.~:%-]+")
 
 
 def peer_name(url: str) -> str | None:
@@ -21,12 +23,16 @@ def peer_name(url: str) -> str | None:
         host, port = parts.hostname, parts.port
     except ValueError:
         return None
-    if parts.scheme not in _PORTS or not host or parts.query or parts.fragment:
+    if parts.scheme not in _PORTS or not host or not _HOST.fullmatch(host):
         return None
-    if not host.isprintable() or " " in host:
+    if parts.query or parts.fragment:
         return None
     shown = f"[{host}]" if ":" in host else host
-    path = "/".join(part for part in parts.path.split("/") if part)
+    path = "/".join(
+        quote(part, "%:@!$&'()*+,;=~", errors="surrogatepass")
+        for part in parts.path.split("/")
+        if part
+    )
     root = f"{path}/" if path else ""
     return f"{parts.scheme}://{shown}:{_PORTS[parts.scheme] if port is None else port}/{root}"
 

@@ -1,0 +1,136 @@
+"""``rq relay``: how the peers are, what waits for them, and what is on its way.
+
+Made by the group that `rq` hands to plugins, so that it looks and behaves like its own commands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from time import time
+from typing import Any, Protocol
+
+import click
+
+from rqcore.instance import Instance
+from rqcore_relay import words
+from rqcore_relay.survey import survey, transfers
+
+
+class App(Protocol):
+    """What ``rq`` gives its commands, as far as this one uses it."""
+
+    @property
+    def instance(self) -> Instance:
+        """The instance that is meant."""
+
+    def say(self, text: str) -> None:
+        """Tell what happened, on stderr."""
+
+    def warn(self, text: str) -> None:
+        """Tell what must be known, on stderr."""
+
+
+def register(cli: Any) -> None:
+    """Add ``rq relay``; ``cli`` is the click group behind ``rq``."""
+    cli.command(
+        "relay",
+        short_help="Show the machines that messages go to, and what waits for them.",
+        examples="""
+rq relay
+rq relay --json
+watch rq relay
+""",
+    )(relay)
+
+
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def relay(app: App, *, as_json: bool) -> None:
+    """Show the machines that messages go to: can they be reached, what waits for each, how fast it was.
+
+    A machine that cannot be reached is asked again by itself, every 30 seconds at the latest; when it
+    answers, what waits for it is sent at once. One that is down never delays what goes to others.
+    """
+    directory = str(app.instance.directory)
+    rows, running = survey(directory), transfers(directory)
+    if as_json:
+        report = {"at": time(), "alive": running is not None, "peers": rows, "transfers": running}
+        click.echo(json.dumps(report, indent=2))
+        return
+    if rows:
+        _print(rows, running or [], time())
+    else:
+        app.say(
+            "No message has gone to another machine yet. Send one: rq send http://HOST:3333/q/NAME"
+        )
+    if running is None:
+        app.warn("the queue relay does not answer, so this may be old; see rq status")
+
+
+def _print(rows: list[dict[str, Any]], running: list[dict[str, Any]], now: float) -> None:
+    _table(
+        ("PEER", "STATUS", "SINCE", "WAITING", "OLDEST", "RUNNING", "SENT", "RATE"),
+        [
+            (
+                row["peer"], words.status(row), _age(row["since"], now), row["waiting"],
+                _age(row["oldest"], now), row["running"], words.size(row["bytes"]),
+                words.rate(row["rate"]),
+            )
+            for row in rows
+        ],
+        right={"SINCE", "WAITING", "OLDEST", "RUNNING", "SENT", "RATE"},
+    )  # fmt: skip
+    for row in rows:
+        _print_trouble(row, now)
+    lines = [line for row in rows for line in row["destinations"]]
+    if lines:
+        click.echo()
+        _table(
+            ("WAITING", "OLDEST", "FOR"),
+            [(line["messages"], _age(line["oldest"], now), line["dest"]) for line in lines],
+            right={"WAITING", "OLDEST"},
+        )
+    if running:
+        click.echo()
+        _table(
+            ("RUNNING", "TO", "STATUS"),
+            [(one["msg_id"], one["dest"], one["status"]) for one in running],
+        )
+
+
+def _print_trouble(row: dict[str, Any], now: float) -> None:
+    error = row["last_error"]
+    if error is None or (not row["failures"] and (row["last_success"] or 0) > (error["at"] or 0)):
+        return
+    coming = words.coming(row, now)
+    click.echo()
+    click.echo(_clean(f"{row['peer']}: {error['text']}"))
+    click.echo(f"  {words.span(now - (error['at'] or now))} ago{'; ' + coming if coming else ''}")
+
+
+def _age(moment: float | None, now: float) -> str:
+    return "-" if moment is None else words.span(now - moment)
+
+
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Iterable[str] = ()
+) -> None:
+    cells = [list(columns), *([_clean(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(columns, row, widths, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _clean(value: object) -> str:
+    """Text in one line that does nothing to a terminal."""
+    return "".join(
+        char
+        if char.isprintable()
+        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in str(value)
+    )

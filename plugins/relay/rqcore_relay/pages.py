@@ -1,0 +1,186 @@
+"""What relay adds to the site: the page ``-/relay/``, its metrics, a panel while somebody is down.
+
+Called by the hooks of rqcore-web, in its process, which brings starlette and markupsafe; nothing of
+rqcore-web itself is imported.  The handlers are plain functions: they read files and ask a socket, so
+the site calls them in a thread.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from time import time
+from typing import Any, NamedTuple, Protocol
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rqcore.instance import Instance
+from rqcore_relay import metrics, words
+from rqcore_relay.survey import survey, transfers
+
+_PAGE = "-/relay/"
+
+
+class Site(Protocol):
+    """The site, as far as this module uses it."""
+
+    @property
+    def instance(self) -> Instance:
+        """The instance that it shows."""
+
+    def url(self, path: str = "") -> str:
+        """The URL of a path below the root."""
+
+    def page(self, request: Request, title: str, content: object, status: int = 200) -> Response:
+        """A page in the site's dress."""
+
+
+class Item(NamedTuple):
+    """An item of the menu."""
+
+    label: str
+    path: str
+
+
+class Part(NamedTuple):
+    """A panel of a page."""
+
+    title: str
+    content: Markup
+
+
+def menu() -> list[Item]:
+    """The item that leads to the page."""
+    return [Item("Relay", _PAGE)]
+
+
+def panels(site: Site) -> list[Part]:
+    """What the first page must say: which machines cannot be reached."""
+    down = [row for row in survey(str(site.instance.directory)) if row["reachable"] is False]
+    if not down:
+        return []
+    lines = [
+        Markup("<li><div class='line'>{}{}</div>{}</li>").format(
+            _name(row), _waiting(row), _error(row)
+        )
+        for row in down[:20]
+    ]
+    more = f"and {len(down) - 20} more: " if len(down) > 20 else ""  # noqa: PLR2004 - as above
+    content = Markup("<ul class='files'>{}</ul><p>{}<a href='{}'>All about relay</a></p>").format(
+        Markup("").join(lines), more, site.url(_PAGE)
+    )
+    return [Part("Machines that cannot be reached", content)]
+
+
+def routes(site: Site) -> list[Route]:
+    """The page and the metrics."""
+    directory = str(site.instance.directory)
+
+    def page(request: Request) -> Response:
+        content = _page(site, survey(directory), transfers(directory))
+        return site.page(request, "Relay", content)
+
+    def prometheus(_: Request) -> Response:
+        text = metrics.exposition(survey(directory))
+        return Response(text, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    return [Route("/", page), Route("/metrics", prometheus)]
+
+
+def _page(site: Site, rows: list[dict[str, Any]], running: list[dict[str, Any]] | None) -> Markup:
+    if not rows:
+        return Markup(
+            "<p>No message has gone to another machine yet. One whose destination is a URL does:</p>"
+            "<pre class='command'>rq send http://HOST:3333/q/NAME</pre>"
+        )
+    parts = []
+    if running is None:
+        parts.append(
+            Markup("<p class='warning'>The queue relay does not answer: this may be old.</p>")
+        )
+    parts.append(Markup("<ul class='files'>{}</ul>").format(Markup("").join(map(_peer, rows))))
+    if running:
+        moving = [_transfer(site, one) for one in running]
+        parts.append(
+            Markup("<h2>On their way</h2><ul class='files'>{}</ul>").format(Markup("").join(moving))
+        )
+    return Markup("").join(parts)
+
+
+def _peer(row: dict[str, Any]) -> Markup:
+    facts: list[tuple[str, Markup | str]] = []
+    coming = words.coming(row, time())
+    if coming:
+        facts.append(("Next", coming))
+    facts += [
+        ("Waits for", Markup("{} <span class='muted'>{}, oldest {}</span>").format(
+            line["dest"], _messages(line["messages"]), _time(line["oldest"])
+        ))
+        for line in row["destinations"]
+    ]  # fmt: skip
+    if row["running"]:
+        facts.append(("On their way", _messages(row["running"])))
+    if row["messages"]:
+        rate = f", at {words.rate(row['rate'])} lately" if row["rate"] else ""
+        taken = f"{_messages(row['messages'])}, {words.size(row['bytes'])} of attachments{rate}"
+        facts.append(("Taken", Markup("{}, last {}").format(taken, _time(row["last_success"]))))
+    if row["kind"]:
+        facts.append(("Speaks as", row["kind"]))
+    listed = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(*fact) for fact in facts)
+    return Markup(
+        "<li><div class='line'>{}{}</div>{}<dl class='facts'>{}</dl></li>"
+    ).format(_name(row), _waiting(row), _error(row), listed)  # fmt: skip
+
+
+def _name(row: dict[str, Any]) -> Markup:
+    badge = {True: "UP", False: "DOWN", None: "PAUSE"}[row["reachable"]]
+    since = Markup(" <span class='muted small'>{}</span>").format(_time(row["since"], "elapsed"))
+    return Markup("<div><strong>{}</strong> <span class='badge {}'>{}</span>{}</div>").format(
+        row["peer"], badge, words.status(row), since if row["since"] else ""
+    )
+
+
+def _waiting(row: dict[str, Any]) -> Markup:
+    if not row["waiting"]:
+        return Markup("<span class='muted small'>nothing waits</span>")
+    return Markup("<span class='small'>{} waiting, oldest {}</span>").format(
+        _messages(row["waiting"]), _time(row["oldest"])
+    )
+
+
+def _error(row: dict[str, Any]) -> Markup:
+    error = row["last_error"]
+    if error is None:
+        return Markup("")
+    over = not row["failures"] and (row["last_success"] or 0) > (error["at"] or 0)
+    return Markup("<p class='{}'><span>{}{} {}</span></p>").format(
+        "muted small" if over else "problem",
+        "Last error: " if over else "", error["text"], _time(error["at"]),
+    )  # fmt: skip
+
+
+def _transfer(site: Site, one: dict[str, Any]) -> Markup:
+    return Markup(
+        "<li><div class='line'><a href='{}'><span class='msg-id'>{}</span></a>"
+        "<span class='small'>for {}</span></div><div>to {}</div><div class='muted'>{}</div></li>"
+    ).format(
+        site.url(f"q/relay/{one['msg_id']}"), one["msg_id"], _time(one["started_at"], "elapsed"),
+        one["dest"], one["status"],
+    )  # fmt: skip
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count:,} messages"
+
+
+def _time(moment: float | None, style: str = "relative") -> Markup:
+    """A time as the site shows times: its script keeps them going."""
+    if moment is None:
+        return Markup("")
+    past = words.span(time() - moment)
+    return Markup("<time datetime='{}' title='{}' data-time='{}'>{}</time>").format(
+        datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds"), words.stamp(moment), style,
+        past if style == "elapsed" else f"{past} ago",
+    )  # fmt: skip
