@@ -2,22 +2,35 @@
 
 A panel on the page of each queue that has such a text, and of its messages in err; a line on the
 first page; an item of the menu, and a page with all of them.  It adds to rqcore-web, and does nothing
-where that is not installed: so it imports it only when it is asked.
+where that is not installed: so it imports nothing of it, and what comes with it only when it is asked.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rqcore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from rqcore_web.hookspecs import NavItem, Panel
     from rqcore_web.site import Site
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+
+
+class Panel(NamedTuple):
+    """A part of a page."""
+
+    title: str
+    content: object
+
+
+class Item(NamedTuple):
+    """An item of the menu."""
+
+    label: str
+    path: str
 
 
 def _texts(site: Site) -> dict[str, str]:
@@ -27,23 +40,18 @@ def _texts(site: Site) -> dict[str, str]:
 
 def _panels(site: Site, queue: str) -> list[Panel]:
     from markupsafe import Markup  # noqa: PLC0415 - comes with rqcore-web
-    from rqcore_web.hookspecs import Panel  # noqa: PLC0415 - as above
 
     text = _texts(site).get(queue)
     return [Panel("Runbook", Markup("<pre>{}</pre>").format(text))] if text else []
 
 
 @hookimpl(optionalhook=True)
-def rq_web_nav_items() -> list[NavItem]:
-    from rqcore_web.hookspecs import NavItem  # noqa: PLC0415 - as above
-
-    return [NavItem("Runbook", "-/runbook/")]
+def rq_web_nav_items() -> list[Item]:
+    return [Item("Runbook", "-/runbook/")]
 
 
 @hookimpl(optionalhook=True)
 def rq_web_overview_panels(site: Site) -> list[Panel]:
-    from rqcore_web.hookspecs import Panel  # noqa: PLC0415 - as above
-
     queues = site.spool.names()
     known = len(_texts(site).keys() & set(queues))
     return [Panel("Runbook", f"{known} of {len(queues)} queues have a text")]
@@ -62,12 +70,11 @@ def rq_web_message_panels(site: Site, message: dict[str, Any]) -> list[Panel]:
 @hookimpl(optionalhook=True)
 def rq_web_routes(site: Site) -> list[BaseRoute]:
     from markupsafe import Markup  # noqa: PLC0415 - as above
-    from rqcore_web.render import wrap  # noqa: PLC0415 - as above
     from starlette.routing import Route  # noqa: PLC0415 - as above
 
     async def page(request: Request) -> Response:
         found = _texts(site)
         parts = [Markup("<h2>{}</h2><pre>{}</pre>").format(*item) for item in found.items()]
-        return wrap(request, "Runbook", Markup("").join(parts) or "Nobody wrote anything yet.")
+        return site.page(request, "Runbook", Markup("").join(parts) or "Nobody wrote anything yet.")
 
     return [Route("/", page)]

@@ -67,16 +67,16 @@ def nav_items(site: Site) -> list[NavItem]:
 
 def _wrong(item: object, what: str, parts: tuple[str, ...], texts: tuple[str, ...]) -> str:
     """Why this is none, for lack of these attributes, some of them text; nothing when it is one."""
-    given = f"a {type(item).__name__}, not a {what}"
+    kind = type(item).__name__
     try:
         missing = [part for part in parts if not hasattr(item, part)]
         here = [part for part in texts if part not in missing]
         other = [part for part in here if not isinstance(getattr(item, part), str)]
     except Exception as error:  # noqa: BLE001 - an attribute of a plugin may do and raise anything
-        return f"{given}: it failed with {type(error).__name__}: {error}"
+        return f"no {what}: a {kind} failed with {type(error).__name__}: {error}"
     if missing:
-        return f"{given}: it has no {' and no '.join(missing)}"
-    return f"{given}: its {' and its '.join(other)} must be text" if other else ""
+        return f"no {what}: a {kind} has no {' and no '.join(missing)}"
+    return f"no {what}: the {' and the '.join(other)} of a {kind} must be text" if other else ""
 
 
 def _items(site: Site, hook: str, **given: Any) -> Iterator[tuple[str, Any, str]]:

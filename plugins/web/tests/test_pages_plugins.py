@@ -29,14 +29,22 @@ def rq_web_queue_panels(queue):
     return (Panel(f"Part {n}", 1 // n) for n in (1, 0))
 
 
+class Strange:
+    label, path = "Strange", 7
+
+    @property
+    def title(self):
+        raise LookupError("no title today")
+
+
 @hookimpl
 def rq_web_message_panels(message):
-    return ["no panel at all"]
+    return ["no panel at all", Panel(3, "x"), Strange()]
 
 
 @hookimpl
 def rq_web_nav_items():
-    return [NavItem("Clumsy", "-/clumsy/fails"), "no item"]
+    return [NavItem("Clumsy", "-/clumsy/fails"), "no item", Strange()]
 
 
 @hookimpl
@@ -91,7 +99,9 @@ def test_panels_stand_on_their_pages(site: Web, seen: Seen) -> None:
     [
         ("", "ValueError: the <b>sky</b> fell"),
         ("q/other", "ZeroDivisionError"),
-        ("q/fails/{msg_id}", "gave a str, not a Panel: it has no content"),
+        ("q/fails/{msg_id}", "gave no Panel: a str has no content"),
+        ("q/fails/{msg_id}", "gave no Panel: the title of a Panel must be text"),
+        ("q/fails/{msg_id}", "gave no Panel: a Strange failed with LookupError: no title today"),
     ],
 )
 def test_a_panel_that_fails_says_so_on_a_page_that_is_whole(
@@ -104,8 +114,8 @@ def test_a_panel_that_fails_says_so_on_a_page_that_is_whole(
     answer = seen.page.goto(site.url + path.format(msg_id=msg_id))
     assert answer is not None
     assert answer.status == 200
-    panel = seen.page.locator(".card.wrong", has_text="clumsy")
-    expect(panel).to_contain_text(told)
+    panel = seen.page.locator(".card.wrong", has_text="clumsy").filter(has_text=told)
+    expect(panel).to_have_count(1)
     assert seen.page.locator("footer").is_visible()
 
 
@@ -123,6 +133,13 @@ def test_a_page_of_a_plugin_that_fails_is_a_failure_like_others(site: Web) -> No
     # It is logged after it was answered: before the next request is.
     site.curl("-/clumsy/works")
     assert "RuntimeError: this page fails" in site.rq.log_text()
+
+
+def test_items_of_the_menu_that_are_none_are_left_out(site: Web) -> None:
+    page = site.curl("").text
+    assert 'href="/-/clumsy/fails"' in page
+    assert "Strange" not in page
+    assert "no NavItem: the path of a Strange must be text" in site.rq.log_text()
 
 
 def test_pages_of_plugins_are_found_below_their_names_alone(site: Web) -> None:
