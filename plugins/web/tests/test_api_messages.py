@@ -503,3 +503,32 @@ def test_a_queue_that_is_down_can_be_looked_at_and_cleared(site: Web) -> None:
     shown = site.curl(url)
     assert shown.status == 200
     assert site.curl(url, "-X", "DELETE").status == 204
+
+
+def test_what_is_to_be_routed_goes_to_the_router_where_there_is_one(web: Web) -> None:
+    for name in ("test", "rq_router", "relay"):
+        web.rq.queue(name, web.HELLO)
+    web.start()
+    fields = {"dest": "http://elsewhere:3333/q/test", "mode": "prep", "routed": True}
+
+    def taken_by(queue: str, **more: Any) -> str:
+        answer = post(web, f"api/v1/queues/{queue}/messages", {**fields, **more})
+        assert answer.status == 201, answer.text
+        made = answer.json()
+        assert f"/queues/{made['queue']}/" in answer.headers["location"]
+        assert web.curl(made["url"].lstrip("/")).json()["dest"] == fields["dest"]
+        return str(made["queue"])
+
+    assert taken_by("test") == "test"
+    assert post(web, "api/v1/queues/none/messages", fields).status == 404
+    (web.rq.directory / "config" / "rq_router_rules.toml").touch()
+    assert [taken_by(name) for name in ("test", "none", "relay")] == [
+        "rq_router",
+        "rq_router",
+        "relay",
+    ]
+    assert taken_by("test", routed=False) == "test"
+    # What is said with a key is said of the queue that takes it.
+    key = ("-H", "Idempotency-Key: k")
+    answers = [post(web, "api/v1/queues/none/messages", fields, *key) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()

@@ -164,6 +164,20 @@ def test_other_things_are_done_once_too(site: Web) -> None:
     assert jobs[0].json()["id"] == jobs[1].json()["id"]
 
 
+def test_a_commit_is_done_once(site: Web) -> None:
+    msg_id = site.rq.ask("test", "prep_message", {"dest": "test"}).rpartition("/")[2]
+    path = f"{MESSAGES}/{msg_id}/commit"
+    first = post(site, path, None, "commit")
+    assert first.status == 200
+    site.rq.until("test", msg_id, "done")
+    again = post(site, path, None, "commit")
+    assert (again.status, again.body) == (200, first.body)
+    assert again.headers["idempotent-replayed"] == "true"
+    # Without the key, or with another, it is what it is: not in prep.
+    for key in ("commit2", "commit3"):
+        assert post(site, path, None, key).status == 404
+
+
 def test_a_queue_is_made_once(web: Web) -> None:
     web.rq.configure(allow_new_queue=True)
     web.rq.script("new.script", web.HELLO)
@@ -211,6 +225,31 @@ def lost(web: Web, where: str, path: str, body: Any, key: str) -> None:
     with pytest.raises(AssertionError, match=r"curl: \((52|56)\)"):
         post(web, path, body, key)
     until_served(web, pid)
+
+
+@pytest.mark.parametrize("where", ["before commit_message", "after commit_message"])
+def test_a_commit_is_done_once_wherever_the_service_dies(mortal: Web, where: str) -> None:
+    msg_id = mortal.rq.ask("test", "prep_message", {"dest": "test"}).rpartition("/")[2]
+    path = f"{MESSAGES}/{msg_id}/commit"
+    lost(mortal, where, path, None, "k")
+    if where.startswith("after"):
+        mortal.rq.until("test", msg_id, "done")
+    answers = [post(mortal, path, None, "k") for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    assert answers[1].headers["idempotent-replayed"] == "true"
+    assert ("committed before" in answers[0].json()["detail"]) == where.startswith("after")
+    mortal.rq.until("test", msg_id, "done")
+    assert number(mortal) == 1
+
+
+def test_of_a_commit_whose_message_is_gone_nobody_knows(mortal: Web) -> None:
+    msg_id = mortal.rq.ask("test", "prep_message", {"dest": "test"}).rpartition("/")[2]
+    path = f"{MESSAGES}/{msg_id}/commit"
+    lost(mortal, "after commit_message", path, None, "k")
+    mortal.rq.until("test", msg_id, "done")
+    mortal.rq.ask("test", "delete_message", {"msg_id": msg_id})
+    problem(post(mortal, path, None, "k"), 409, "key-outcome-unknown")
 
 
 def test_an_answer_outlives_the_service(mortal: Web) -> None:
