@@ -42,7 +42,8 @@ def test_the_commands_of_the_guide_work(site: Web) -> None:
     assert '"num_workers"' not in told
     assert site.rq.ask("test", "config")["num_workers"] == 2
     counts = site.rq.ask("test", "num_messages")
-    assert sum(counts.values()) == 3
+    assert sum(counts.values()) == 4
+    assert '"name": "large.bin", "size": 3000000' in told
 
 
 @pytest.mark.parametrize("width", [1280, 360])
