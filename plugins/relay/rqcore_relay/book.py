@@ -8,8 +8,9 @@ The rules, for each peer by itself, so that none delays another's messages:
 
 - So many transfers at a time.  The others are held, and called when one ends, earliest due first.
 - A peer that did not answer is down until a transfer reaches it.  While it is, one message at a time
-  tries: when the pause (count² · 10 s, 10 minutes at most) is over, or a probe had an answer.  The
-  others are held, and called when one got through; so are those that rest after a try of their own.
+  tries: at once after the first failure, then when a pause is over (10, 40, 90 s …, 10 minutes at
+  most), or a probe had an answer.  The others are held, and called when one got through; so are those
+  that rest after a try of their own.
 - A few transfers at a time, over all peers, may be such tries: what hangs until its time is up must
   not take all the workers.
 
@@ -200,7 +201,7 @@ class Book:
         elif not peer.failures or peer.running.get(msg_id, now) > peer.silent_at:
             # What began before it was known to be silent says nothing new.
             peer.failures += 1
-            pause = min(_MAX_PAUSE, 10.0 * peer.failures**2)
+            pause = min(_MAX_PAUSE, 10.0 * (peer.failures - 1) ** 2)
             peer.silent_at, peer.next_try = now, now + max(pause, report.retry_after)
         return peer
 

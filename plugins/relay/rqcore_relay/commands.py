@@ -101,12 +101,14 @@ def _print(rows: list[dict[str, Any]], running: list[dict[str, Any]], now: float
 
 def _print_trouble(row: dict[str, Any], now: float) -> None:
     error = row["last_error"]
-    if error is None or (not row["failures"] and (row["last_success"] or 0) > (error["at"] or 0)):
+    if error is None or words.is_over(row):
         return
+    # Most errors name the peer, by its URL or its host.
+    text = error["text"] if row["peer"] in error["text"] else f"{row['peer']}: {error['text']}"
     coming = words.coming(row, now)
     click.echo()
-    click.echo(_clean(f"{row['peer']}: {error['text']}"))
-    click.echo(f"  {words.span(now - (error['at'] or now))} ago{'; ' + coming if coming else ''}")
+    click.echo(_clean(text))
+    click.echo(f"  {words.span(now - error['at'])} ago{'; ' + coming if coming else ''}")
 
 
 def _age(moment: float | None, now: float) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
 from typing import Any
 
@@ -33,11 +33,17 @@ _MOST = 1 << 20
 
 
 class Desk:
-    """See the head of this module; ``options`` gives those that count now."""
+    """See the head of this module.
 
-    def __init__(self, queue: QueueInfo, base_url: str, options: Callable[[], Options]) -> None:
+    ``names`` are the base URLs of this instance, its own first; ``options`` gives those that count now.
+    """
+
+    def __init__(
+        self, queue: QueueInfo, names: Sequence[str], options: Callable[[], Options]
+    ) -> None:
         self._queue = queue
-        self._own = peer_name(base_url) or base_url
+        self._names = {peer_name(name) for name in names}
+        self._own = peer_name(names[0]) or names[0]
         self._files = state.Files(os.path.dirname(os.path.dirname(queue.path)))
         self._bell = Bell(f"{queue.path}/queue.sock")
         self._texts: dict[str, str] = {}
@@ -73,7 +79,12 @@ class Desk:
         self._ring()
 
     def ask(self, message: Message) -> Delay | None:
-        """May this message start?"""
+        """May this message start?
+
+        One that stays on this machine always may: it is handed over, and waits for nobody.
+        """
+        if self._is_local(message):
+            return None
         news = self._look_at_probes()
         name, now = self._peer(message.dest), time()
         turn = self._book.peer(name).turn()
@@ -102,9 +113,12 @@ class Desk:
         result = self._result(f"{self._queue.path}/run/{message.msg_id}")
         if result is None:  # it was killed, and says nothing about its peer
             return
+        if self._is_local(message):
+            return
+        kind = str(result.get("kind") or "")
         report = Report(
-            reached=result.get("reached") is True, success=outcome.state is State.RELAYED,
-            kind=str(result.get("kind") or ""), sent=int(_number(result, "sent")),
+            reached=result.get("reached") is True or kind == "local", success=outcome.state is State.RELAYED,
+            kind=kind, sent=int(_number(result, "sent")),
             seconds=_number(result, "seconds"), error=str(result.get("error") or ""),
             retry_after=_number(result, "retry_after"),
         )  # fmt: skip
@@ -136,6 +150,9 @@ class Desk:
 
     def _peer(self, dest: str) -> str:
         return peer_of(dest) or self._own
+
+    def _is_local(self, message: Message) -> bool:
+        return not message.force_remote and self._peer(message.dest) in self._names
 
     def _waiting(self) -> Iterator[tuple[str, str]]:
         """The messages that lie in ``que``, with their destinations."""

@@ -7,6 +7,7 @@ the site calls them in a thread.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import time
 from typing import Any, NamedTuple, Protocol
@@ -18,9 +19,12 @@ from starlette.routing import Route
 
 from rqcore.instance import Instance
 from rqcore_relay import metrics, words
+from rqcore_relay.peers import peer_of
 from rqcore_relay.survey import survey, transfers
 
 _PAGE = "-/relay/"
+_MOST = 20
+_KINDS = {"rqcore": "rqcore", "plain": "RQ, by its plain protocol", "local": "this machine"}
 
 
 class Site(Protocol):
@@ -61,17 +65,38 @@ def panels(site: Site) -> list[Part]:
     down = [row for row in survey(str(site.instance.directory)) if row["reachable"] is False]
     if not down:
         return []
-    lines = [
-        Markup("<li><div class='line'>{}{}</div>{}</li>").format(
-            _name(row), _waiting(row), _error(row)
-        )
-        for row in down[:20]
-    ]
-    more = f"and {len(down) - 20} more: " if len(down) > 20 else ""  # noqa: PLR2004 - as above
-    content = Markup("<ul class='files'>{}</ul><p>{}<a href='{}'>All about relay</a></p>").format(
-        Markup("").join(lines), more, site.url(_PAGE)
+    return [Part("Machines that cannot be reached", _some(site, down, _brief))]
+
+
+def queue_panels(site: Site, queue: Mapping[str, Any]) -> list[Part]:
+    """On the page of the queue relay: for whom its messages wait."""
+    rows = survey(str(site.instance.directory)) if queue["name"] == "relay" else []
+    waiting = [row for row in rows if row["waiting"] or row["failures"]]
+    return [Part("Where they go", _some(site, waiting, _brief))] if waiting else []
+
+
+def message_panels(site: Site, message: Mapping[str, Any]) -> list[Part]:
+    """On the page of a message that waits in relay: how its machine is."""
+    if message["queue"] != "relay" or message["state"] != "que":
+        return []
+    name = peer_of(str(message["dest"])) or peer_of(str(message["full_id"]).rpartition("/")[0])
+    rows = [row for row in survey(str(site.instance.directory)) if row["peer"] == name]
+    return [Part("Where it goes", _some(site, rows, _peer))] if rows else []
+
+
+def _some(
+    site: Site, rows: list[dict[str, Any]], shown: Callable[[dict[str, Any]], Markup]
+) -> Markup:
+    more = f"and {len(rows) - _MOST} more: " if len(rows) > _MOST else ""
+    return Markup("<ul class='files'>{}</ul><p>{}<a href='{}'>All about relay</a></p>").format(
+        Markup("").join(map(shown, rows[:_MOST])), more, site.url(_PAGE)
     )
-    return [Part("Machines that cannot be reached", content)]
+
+
+def _brief(row: dict[str, Any]) -> Markup:
+    return Markup("<li><div class='line'>{}{}</div>{}</li>").format(
+        _name(row), _waiting(row), _error(row)
+    )
 
 
 def routes(site: Site) -> list[Route]:
@@ -115,19 +140,19 @@ def _peer(row: dict[str, Any]) -> Markup:
     if coming:
         facts.append(("Next", coming))
     facts += [
-        ("Waits for", Markup("{} <span class='muted'>{}, oldest {}</span>").format(
-            line["dest"], _messages(line["messages"]), _time(line["oldest"])
+        ("Waiting", Markup("{} <span class='muted'>for {}, oldest {}</span>").format(
+            _messages(line["messages"]), line["dest"], _time(line["oldest"])
         ))
-        for line in row["destinations"]
+        for line in row["destinations"][:_MOST]
     ]  # fmt: skip
-    if row["running"]:
-        facts.append(("On their way", _messages(row["running"])))
+    if len(row["destinations"]) > _MOST:
+        facts.append(("", f"and {len(row['destinations']) - _MOST} more destinations"))
     if row["messages"]:
         rate = f", at {words.rate(row['rate'])} lately" if row["rate"] else ""
         taken = f"{_messages(row['messages'])}, {words.size(row['bytes'])} of attachments{rate}"
         facts.append(("Taken", Markup("{}, last {}").format(taken, _time(row["last_success"]))))
     if row["kind"]:
-        facts.append(("Speaks as", row["kind"]))
+        facts.append(("It is", _KINDS.get(row["kind"], row["kind"])))
     listed = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(*fact) for fact in facts)
     return Markup(
         "<li><div class='line'>{}{}</div>{}<dl class='facts'>{}</dl></li>"
@@ -136,17 +161,20 @@ def _peer(row: dict[str, Any]) -> Markup:
 
 def _name(row: dict[str, Any]) -> Markup:
     badge = {True: "UP", False: "DOWN", None: "PAUSE"}[row["reachable"]]
-    since = Markup(" <span class='muted small'>{}</span>").format(_time(row["since"], "elapsed"))
+    since = Markup(" <span class='muted small'>for {}</span>").format(
+        _time(row["since"], "elapsed")
+    )
     return Markup("<div><strong>{}</strong> <span class='badge {}'>{}</span>{}</div>").format(
         row["peer"], badge, words.status(row), since if row["since"] else ""
     )
 
 
 def _waiting(row: dict[str, Any]) -> Markup:
+    running = f", {row['running']} on the way" if row["running"] else ""
     if not row["waiting"]:
-        return Markup("<span class='muted small'>nothing waits</span>")
-    return Markup("<span class='small'>{} waiting, oldest {}</span>").format(
-        _messages(row["waiting"]), _time(row["oldest"])
+        return Markup("<span class='muted small'>nothing waits{}</span>").format(running)
+    return Markup("<span class='small'>{} waiting, oldest {}{}</span>").format(
+        _messages(row["waiting"]), _time(row["oldest"]), running
     )
 
 
@@ -154,11 +182,13 @@ def _error(row: dict[str, Any]) -> Markup:
     error = row["last_error"]
     if error is None:
         return Markup("")
-    over = not row["failures"] and (row["last_success"] or 0) > (error["at"] or 0)
-    return Markup("<p class='{}'><span>{}{} {}</span></p>").format(
-        "muted small" if over else "problem",
-        "Last error: " if over else "", error["text"], _time(error["at"]),
-    )  # fmt: skip
+    if words.is_over(row):
+        return Markup("<p class='muted small'>Last error: {}, {}</p>").format(
+            error["text"], _time(error["at"])
+        )
+    return Markup(
+        "<p class='problem'><span>{} <span class='muted'>{}</span></span></p>"
+    ).format(error["text"], _time(error["at"]))  # fmt: skip
 
 
 def _transfer(site: Site, one: dict[str, Any]) -> Markup:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 QUEUE = "relay"
 
 _options = Options()
-_base_url = ""
+#: The base URLs of this instance, its own first.
+_names: tuple[str, ...] = ()
 #: In the process of the queue relay, and nowhere else.
 _desk: Desk | None = None
 
@@ -38,9 +39,10 @@ _desk: Desk | None = None
 @hookimpl
 def rq_configure(options: Mapping[str, Any], instance: InstanceInfo) -> None:
     """Take the options, or refuse them with all that is wrong."""
-    global _options, _base_url  # noqa: PLW0603 - a plugin is a module, and these are its options
+    global _options, _names  # noqa: PLW0603 - a plugin is a module, and these are its options
     _options = parse_options(options, f"{instance.directory}/config/config.json")
-    _base_url = instance.base_url
+    aliases = instance.config.get("hostnames") or ()
+    _names = (instance.base_url, *(aliases if isinstance(aliases, list | tuple) else [aliases]))
 
 
 @hookimpl
@@ -108,6 +110,22 @@ def rq_web_overview_panels(site: Site) -> list[Part]:
     return pages.panels(site)
 
 
+@hookimpl(optionalhook=True)
+def rq_web_queue_panels(site: Site, queue: Mapping[str, Any]) -> list[Part]:
+    """Say on the page of the queue relay for whom its messages wait."""
+    from rqcore_relay import pages  # noqa: PLC0415 - see the head of this module
+
+    return pages.queue_panels(site, queue)
+
+
+@hookimpl(optionalhook=True)
+def rq_web_message_panels(site: Site, message: Mapping[str, Any]) -> list[Part]:
+    """Say on the page of a waiting message how its machine is."""
+    from rqcore_relay import pages  # noqa: PLC0415 - see the head of this module
+
+    return pages.message_panels(site, message)
+
+
 # In the process of the queue relay
 
 
@@ -118,7 +136,7 @@ def rq_spool_ready(queue: QueueInfo) -> None:
     if queue.name == QUEUE:
         from rqcore_relay.desk import Desk  # noqa: PLC0415 - see the head of this module
 
-        _desk = Desk(queue, _base_url, lambda: _options)
+        _desk = Desk(queue, _names, lambda: _options)
 
 
 @hookimpl

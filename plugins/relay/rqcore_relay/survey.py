@@ -27,6 +27,7 @@ def survey(directory: str) -> list[dict[str, Any]]:
         _row(name, entry, probes.get(name), now)
         for name, entry in state.read(state.Files(directory).peers).items()
     ]
+    rows = [row for row in rows if _is_known(row)]
     return sorted(rows, key=lambda row: (not row["failures"], -row["waiting"], row["peer"]))
 
 
@@ -58,7 +59,7 @@ def _row(
             for dest, line in (lines if isinstance(lines, dict) else {}).items()
         ],
         **{key: facts[key] for key in ("messages", "bytes", "rate", "last_success")},
-        "last_error": {"text": error, "at": facts["last_error_at"]} if error else None,
+        "last_error": {"text": error, "at": facts["last_error_at"] or 0} if error else None,
         "next_try": facts["next_try"] or None,
         "probe": probe if facts["failures"] else None,
     }  # fmt: skip
@@ -68,3 +69,8 @@ def _row(
 
 def _count(entry: dict[str, Any], key: str) -> int:
     return int(state.number(entry, key) or 0)
+
+
+def _is_known(row: dict[str, Any]) -> bool:
+    """Did anything ever happen with this peer?"""
+    return any(row[key] for key in ("since", "failures", "waiting", "running", "messages"))

@@ -45,8 +45,15 @@ def stamp(moment: float) -> str:
 def status(row: dict[str, Any]) -> str:
     """How a peer is, in a word or two."""
     if row["reachable"] is None:
-        return "answers again" if row["failures"] else "not tried yet"
+        if row["failures"]:
+            return "answers again"
+        return "is tried" if row["running"] else "not tried yet"
     return "reachable" if row["reachable"] else "unreachable"
+
+
+def is_over(row: dict[str, Any]) -> bool:
+    """Did a message get through after the last error?"""
+    return not row["failures"] and (row["last_success"] or 0) > row["last_error"]["at"]
 
 
 def coming(row: dict[str, Any], now: float) -> str:

@@ -44,33 +44,50 @@ def test_while_a_peer_is_down_one_tries_and_the_others_follow_it() -> None:
     it = book()
     for msg_id in "123456":
         it.arrived(msg_id, A, "x")
-    it.started("1", A, 90)
-    it.started("0", A, 91)
+    it.started("0", A, 90)
+    it.started("1", A, 91)
     it.reported("1", A, DOWN, 100)
-    it.reported("0", A, DOWN, 101)
-    it.ended("0", A)
     it.ended("1", A)
     it.rests("1", A, "x")
-    assert ask(it, "2", 100) == Wait(110, f"{A} does not answer; it tries next")
-    assert ask(it, "3", 100) == Wait(1900, f"{A} does not answer")
-    assert ask(it, "4", 100, B) is None
-    assert it.peer(A).turn() == "2"
-    assert ask(it, "2", 110) is None
-    it.started("2", A, 110)
-    assert ask(it, "5", 110) == Wait(1910, f"another message tries {A}")
-    it.reported("2", A, DOWN, 111)
+    assert ask(it, "2", 100) == Wait(1900, f"another message tries {A}")
+    it.reported("0", A, DOWN, 101)  # it began before: that is no second failure
+    it.ended("0", A)
+    assert it.calls() == ["2"]
+    assert ask(it, "2", 101) is None  # at once after the first failure
+    it.started("2", A, 101)
+    it.reported("2", A, DOWN, 102)
     it.ended("2", A)
-    assert it.calls() == ["3"]  # it is told when the next pause is over
-    assert ask(it, "3", 111) == Wait(111 + 40, f"{A} does not answer; it tries next")
-    it.answered(A, 120)
-    assert it.calls() == ["3"]
-    assert it.peer(A).reachable is None
-    assert ask(it, "3", 120) is None
-    it.started("3", A, 120)
-    assert ask(it, "6", 120) == Wait(1920, f"another message tries {A}")
-    it.reported("3", A, GOOD, 121)
+    assert ask(it, "3", 102) == Wait(112, f"{A} does not answer; it tries next")
+    assert ask(it, "4", 102) == Wait(1902, f"{A} does not answer")
+    assert ask(it, "7", 102, B) is None
+    assert it.peer(A).turn() == "3"
+    assert ask(it, "3", 112) is None
+    it.started("3", A, 112)
+    assert ask(it, "5", 112) == Wait(1912, f"another message tries {A}")
+    it.reported("3", A, DOWN, 113)
     it.ended("3", A)
+    assert it.calls() == ["4"]  # it is told when the next pause is over
+    assert ask(it, "4", 113) == Wait(153, f"{A} does not answer; it tries next")
+    it.answered(A, 120)
+    assert it.calls() == ["4"]
+    assert it.peer(A).reachable is None
+    assert ask(it, "4", 120) is None
+    it.started("4", A, 120)
+    assert ask(it, "6", 120) == Wait(1920, f"another message tries {A}")
+    it.reported("4", A, GOOD, 121)
+    it.ended("4", A)
     assert it.calls() == ["1", "5"]  # those that rest after a try, then by due time
+
+
+def test_a_message_that_rests_is_called_when_no_other_waits() -> None:
+    it = book()
+    it.started("1", A, 90)
+    it.reported("1", A, DOWN, 100)
+    it.ended("1", A)
+    it.rests("1", A, "x")
+    assert it.peer(A).turn() == "1"
+    it.answered(A, 101)
+    assert it.calls() == ["1"]
 
 
 def test_an_answer_that_is_older_than_the_last_silence_means_nothing() -> None:
