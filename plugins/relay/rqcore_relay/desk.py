@@ -10,6 +10,7 @@ the log once, and all else goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -52,7 +53,6 @@ class Desk:
         #: Messages whose last run did not reach their peer.
         self._unreached: set[str] = set()
         now = time()
-        self._attempt(self._files.make)
         found = state.read(self._files.peers).items()
         known = [state.restored(name, entry, now) for name, entry in found]
         self._book = Book(
@@ -104,7 +104,8 @@ class Desk:
         """Its script is about to run."""
         folder = f"{self._queue.path}/run/{message.msg_id}"
         # The former run's result must not be taken for this one's.
-        self._attempt(lambda: durable.remove_quietly(f"{folder}/{_RESULT}"))
+        with contextlib.suppress(OSError):
+            durable.remove_quietly(f"{folder}/{_RESULT}")
         self._unreached.discard(message.msg_id)
         self._touched(self._book.started(message.msg_id, self._peer(message.dest), time()))
 
@@ -117,8 +118,8 @@ class Desk:
             return
         kind = str(result.get("kind") or "")
         report = Report(
-            reached=result.get("reached") is True or kind == "local", success=outcome.state is State.RELAYED,
-            kind=kind, sent=int(_number(result, "sent")),
+            reached=result.get("reached") is True or kind == "local",
+            success=outcome.state is State.RELAYED, kind=kind, sent=int(_number(result, "sent")),
             seconds=_number(result, "seconds"), error=str(result.get("error") or ""),
             retry_after=_number(result, "retry_after"),
         )  # fmt: skip
@@ -208,6 +209,8 @@ class Desk:
         self._attempt(lambda: self._write(data))
 
     def _write(self, data: bytes) -> None:
+        if not os.path.isdir(self._files.folder):
+            self._files.make()
         with self._files.locked():
             durable.replace_unsynced(self._files.peers, data)
 

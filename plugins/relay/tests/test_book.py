@@ -192,9 +192,10 @@ class World:
         while True:
             for msg_id in reversed(self.it.calls()):
                 self.schedule.front(msg_id)
-            msg_id = self.schedule.candidate(self.now)
-            if msg_id is None:
+            found = self.schedule.candidate(self.now)
+            if found is None:
                 break
+            msg_id = found
             name = self.peers[msg_id]
             wait = self.it.ask(msg_id, name, "x", self.dues[msg_id], self.now)
             if wait is None:
@@ -253,7 +254,7 @@ def test_any_history(steps: list[tuple[object, ...]]) -> None:
                 world.it.answered(peer, world.now)
             case "wake", _:
                 world.it.wake()
-            case str(method), arguments:
-                getattr(world, method)(*arguments)
+            case _:
+                getattr(world, str(name))(*given_values)
         world.settle()
         world.check()
