@@ -62,6 +62,11 @@ class Origin:
         return cls(url, parts.scheme, parts.hostname or "", parts.port or 0, parts.path)
 
     @property
+    def place(self) -> tuple[str, int, str]:
+        """What makes it this one: full ids say ``http`` also where TLS is spoken."""
+        return self.host, self.port, self.root
+
+    @property
     def is_loopback(self) -> bool:
         """Does this name lead every machine to itself?"""
         return self.host in {"localhost", "::1"} or self.host.startswith("127.")

@@ -136,9 +136,8 @@ class Job:
 
     def forget(self) -> None:
         """Nothing of this transfer lies at a peer any more: the next run begins anew."""
-        first = self.notes.first
         self._remove("relay_id")
-        self.notes = Notes(first=first)
+        self.notes = Notes(kind=self.notes.kind, first=self.notes.first)
         self.note()
 
     def arrived(self, full_id: str) -> None:

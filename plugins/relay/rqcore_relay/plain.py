@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import quote, urlencode, urlsplit
 
 from rqcore.message import Address, parse_full_id
-from rqcore_relay.http import Answer, Body, Http, Piece
+from rqcore_relay.http import Answer, Body, Http, Origin, Piece
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.peers import peer_name
 from rqcore_relay.progress import Progress
@@ -124,7 +124,7 @@ class PlainPeer:
         if self._own is None:
             self._own = self._http
             base = peer_name(_address(full_id).base)
-            if base is not None and base != self._http.origin.url:
+            if base is not None and Origin.of(base).place != self._http.origin.place:
                 own = self._connect(base)
                 # "localhost" as a far peer says it is not ours.
                 if own.origin.is_loopback <= self._http.origin.is_loopback:

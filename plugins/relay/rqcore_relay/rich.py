@@ -168,7 +168,7 @@ class _Sending:
                     return
             except CutError:
                 pause = next(pauses, None)
-                if pause is None or furthest < 0 or not progress.sent:
+                if pause is None or furthest < 0:
                     raise
                 sleep(pause)
 

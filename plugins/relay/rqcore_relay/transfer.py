@@ -15,7 +15,7 @@ from typing import Protocol
 from rqcore.message import parse_full_id
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.progress import Progress
-from rqcore_relay.verdict import TroubleError
+from rqcore_relay.verdict import ForgottenError, TroubleError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,11 @@ class Peer(Protocol):
 
 def carry(job: Job, peer: Peer, attachments: list[Attachment], progress: Progress) -> str:
     """Carry the message there, whatever is done already; returns its full id there."""
-    full_id, fresh = job.relay_id, False
-    if not full_id:
-        fresh = not job.notes.key  # with a key, what a former run prepared is told again
-        full_id = peer.prepare()
-        job.prepared(full_id)
-    standing = Standing(prepared=True) if fresh else peer.standing(full_id, attachments)
+    try:
+        full_id, standing = _prepared(job, peer, attachments)
+    except ForgottenError:  # what a former run prepared is gone
+        job.forget()
+        full_id, standing = _prepared(job, peer, attachments)
     if not standing.prepared:
         return full_id
     missing = []
@@ -64,6 +63,16 @@ def carry(job: Job, peer: Peer, attachments: list[Attachment], progress: Progres
     _attach_all(peer, full_id, missing, progress)
     peer.commit(full_id)
     return full_id
+
+
+def _prepared(job: Job, peer: Peer, attachments: list[Attachment]) -> tuple[str, Standing]:
+    """The message that is prepared, now or before, and how it stands."""
+    full_id, fresh = job.relay_id, False
+    if not full_id:
+        fresh = not job.notes.key  # with a key, what a former run prepared is told again
+        full_id = peer.prepare()
+        job.prepared(full_id)
+    return full_id, Standing(prepared=True) if fresh else peer.standing(full_id, attachments)
 
 
 def _attach_all(

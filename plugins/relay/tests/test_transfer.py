@@ -1,0 +1,274 @@
+"""The relay script between two real instances: what arrives, and whatever is cut off on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Pair, Tap, When
+
+pytestmark = pytest.mark.process
+
+SMALL = b"small \xff\x00"
+#: Each request of a transfer to rqcore with a small and a large file, as method and part of the path.
+RICH = [
+    ("OPTIONS", "uploads"), ("POST", "/messages"), ("POST", "/attachments/f0"),
+    ("POST", "/attachments/f1"), ("PATCH", "/uploads/"), ("POST", "/commit"),
+]  # fmt: skip
+PLAIN = [
+    ("OPTIONS", "uploads"), ("POST", "/new_message"), ("POST", "/attach/new"), ("POST", "/q/test/2"),
+]  # fmt: skip
+
+
+def result(message: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(message["path"], "job/relay-result.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["rqcore", "plain"])
+def test_fields_files_log_and_result(pair: Pair, tap: Tap, big: bytes, plain: bool) -> None:
+    tap.plain = plain
+    fields: dict[str, Any] = {
+        "src": "me", "param1": "ü \udcff\n", "param2": "2", "param3": "x" * 5000, "param4": "4",
+        "count": 3, "max_count": 30, "post_run_webhook": ["http://hook/"],
+    }  # fmt: skip
+    msg_id = pair.send(SMALL, big, b"", **fields)
+    message = pair.relayed(msg_id)
+    there = pair.once(msg_id, SMALL, big, b"")
+    assert message["status"] == f"relayed - {there['full_id']}"
+    assert {name: there[name] for name in fields} == {**fields, "count": 4}
+    assert (there["dest"], there["orig_msg_id"]) == (pair.url, message["full_id"])
+    job = Path(message["path"]) / "job"
+    assert f"attempting remote {pair.url}\n" in pair.log(message)
+    assert not (job / "relay_id").exists()
+    told = result(message)
+    assert told["peer"] == f"http://127.0.0.1:{pair.port}/"
+    assert told["kind"] == ("plain" if plain else "rqcore")
+    assert (told["reached"], told["error"], told["sent"], told["resent"]) == (
+        True, None, len(SMALL) + len(big), 0,
+    )  # fmt: skip
+    assert (tap.seen[1][1] == "/q/test/new_message") is plain
+
+
+def test_names_of_files_are_kept(pair: Pair, tap: Tap) -> None:
+    names = ['say "hi" \\ there', "ümläut ;x=1", os.fsdecode(b"no \xff text"), "a'b+c,d=e#f!"]
+    for plain in (False, True):
+        tap.plain = plain
+        full_id = pair.near.ask("relay", "prep_message", {"dest": pair.url})
+        for name in names:
+            args = {"msg_id": full_id, "pathname": __file__, "name": name}
+            pair.near.ask("relay", "attach_message", args)
+        pair.near.ask("relay", "commit_message", {"msg_id": full_id})
+        msg_id = full_id.rpartition("/")[2]
+        pair.relayed(msg_id)
+        [there] = pair.arrived(msg_id)
+        assert sorted(there["_attachments"]) == sorted(names)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("method", "path"), RICH, ids=lambda x: x)
+def test_cut_off_from_rqcore(
+    pair: Pair, tap: Tap, big: bytes, method: str, path: str, when: When
+) -> None:
+    rule = tap.rule(method, path, when)
+    msg_id = pair.send(SMALL, big)
+    pair.relayed(msg_id)
+    assert rule.used
+    pair.once(msg_id, SMALL, big)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("method", "path"), PLAIN, ids=lambda x: x)
+def test_cut_off_from_a_plain_peer(
+    pair: Pair, tap: Tap, big: bytes, method: str, path: str, when: When
+) -> None:
+    tap.plain = True
+    rule = tap.rule(method, path, when)
+    msg_id = pair.send(SMALL, big)
+    pair.relayed(msg_id)
+    assert rule.used
+    committed = [m for m in pair.arrived(msg_id) if m["state"] != "prep"]
+    assert len(committed) == 1
+    assert len(committed[0]["_attachments"]) == 2
+
+
+def test_a_file_that_was_cut_off_goes_on_where_it_was(pair: Pair, tap: Tap, big: bytes) -> None:
+    rules = [tap.rule("PATCH", "/uploads/", "within", at=at) for at in (2_000_000, 500_000)]
+    msg_id = pair.send(big)
+    message = pair.relayed(msg_id)
+    assert all(rule.used for rule in rules)
+    pair.once(msg_id, big)
+    # One run got over both; what the proxy passed on twice is what was under way when it was cut.
+    assert message["count"] == 0
+    assert tap.passed < len(big) * 1.4
+    told = result(message)
+    assert told["sent"] - told["resent"] == len(big)
+    assert [method for method, _ in tap.seen].count("HEAD") == 2
+
+
+def test_a_file_that_was_cut_off_goes_on_in_the_next_run(pair: Pair, tap: Tap, big: bytes) -> None:
+    rule = tap.rule("PATCH", "/uploads/", "within", at=2_000_000)
+    with pair.held():
+        msg_id = pair.send(big, SMALL)
+        rule.act = lambda: pair.near.kill(pair.script_pid(msg_id))
+    pair.near.until("relay", msg_id, "err")
+    passed = tap.passed
+    pair.near.ask("relay", "retry_message", {"msg_id": msg_id})
+    pair.relayed(msg_id)
+    pair.once(msg_id, big, SMALL)
+    assert 0 < tap.passed - passed < len(big) - 1_000_000
+
+
+def test_files_go_side_by_side(pair: Pair, tap: Tap, big: bytes) -> None:
+    """The second one has begun before the first has been answered."""
+    begun: list[int] = []
+    tap.rule("PATCH", "/uploads/", "after", cut=False, act=lambda: begun.append(len(tap.seen)))
+    files = [bytes([n]) * 1_500_000 for n in range(6)]
+    msg_id = pair.send(*files)
+    pair.relayed(msg_id)
+    pair.once(msg_id, *files)
+    posts = [path for method, path in tap.seen[: begun[0]] if method == "POST" and "/f" in path]
+    assert len(posts) > 1
+
+
+def test_what_arrived_damaged_is_sent_again(pair: Pair, tap: Tap, big: bytes) -> None:
+    """The digest that was taken when the file was attached is the last word."""
+    path = pair.folder / "spoiled"
+    path.write_bytes(big)
+    full_id = pair.near.ask("relay", "prep_message", {"dest": pair.url})
+    args = {"msg_id": full_id, "pathname": str(path), "name": "f0"}
+    pair.near.ask("relay", "attach_message", args)  # a link: it is the same file
+    times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
+
+    def write(content: bytes) -> None:
+        with path.open("r+b") as file:
+            file.write(content)
+        os.utime(path, ns=times)
+
+    write(b"spoiled")
+    rule = tap.rule("PATCH", "/uploads/", "after", cut=False, act=lambda: write(big[:7]))
+    pair.near.ask("relay", "commit_message", {"msg_id": full_id})
+    msg_id = full_id.rpartition("/")[2]
+    message = pair.relayed(msg_id)
+    assert rule.used
+    assert message["count"] == 1
+    assert "was announced" in pair.log(message)
+    pair.once(msg_id, big)
+
+
+def test_this_very_host_is_handed_to_by_links(pair: Pair) -> None:
+    port = json.loads((pair.near.directory / "config/config.json").read_text())["port"]
+    for dest in (
+        "here",
+        "/q/here",
+        f"http://127.0.0.1:{port}/q/here",
+        f"http://LOCALHOST:{port}/q/here/",
+    ):
+        msg_id = pair.send(SMALL, dest=dest)
+        message = pair.relayed(msg_id)
+        new_id = message["status"].rpartition("/")[2]
+        there = pair.near.message("here", new_id)
+        assert message["status"] == f"relayed - {there['full_id']}"
+        assert (there["count"], there["orig_msg_id"]) == (1, message["full_id"])
+        [mine], [theirs] = message["_attachments"].values(), there["_attachments"].values()
+        assert os.path.samefile(mine["path"], theirs["path"])
+        assert result(message)["kind"] == "local"
+
+
+def test_a_loop_is_told(pair: Pair, tap: Tap) -> None:
+    msg_id = pair.send(orig_msg_id=f"{pair.url}/20260101.0000.00.000.7")
+    message = pair.near.until("relay", msg_id)
+    assert message["state"] == "err"
+    assert message["status"] == ("err - Relay loop detected: RQ_DEST queue same as RQ_ORIG_MSG_ID")
+    # A queue whose name only begins alike is another one.
+    pair.relayed(pair.send(orig_msg_id=f"{pair.url}2/20260101.0000.00.000.7"))
+
+
+def test_force_remote_goes_by_http(pair: Pair) -> None:
+    msg_id = pair.send(force_remote=True, dest="here")
+    message = pair.near.until("relay", msg_id, "que", matching=lambda found: found["count"] > 0)
+    log = pair.log(message)
+    assert "FORCE REMOTE\n" in log
+    assert "attempting remote http://localhost:" in log
+    assert "cannot be reached: Connection refused" in message["status"]
+    told = result(message)
+    assert (told["reached"], told["kind"]) == (False, "")
+    pair.near.ask("relay", "delete_message", {"msg_id": msg_id})
+
+
+def test_the_peers_own_word(pair: Pair, tap: Tap) -> None:
+    """A queue that is not there, or DOWN, is told as the far end tells it; it is tried again."""
+    down = pair.far.directory / "config" / "test.down"
+    down.touch()
+    try:
+        msg_id = pair.send()
+        message = pair.near.until("relay", msg_id, "que", matching=lambda found: found["count"] > 1)
+    finally:
+        down.unlink()
+    assert "status: DOWN" in message["status"]
+    assert result(message)["reached"] is True
+    pair.near.ask("relay", "run_message", {"msg_id": msg_id})
+    pair.relayed(msg_id)
+    pair.once(msg_id)
+    msg_id = pair.send(dest=pair.url.replace("test", "nowhere"), max_count=1)
+    message = pair.near.until("relay", msg_id)
+    assert message["status"].startswith("err - given up after 1 tries (max_count of the message): ")
+    assert "no such queue: nowhere" in message["status"]
+
+
+def test_what_was_given_up_is_taken_up_again(pair: Pair, tap: Tap, big: bytes) -> None:
+    """`rq retry`: what has arrived is not sent again, and the last word said where it lies."""
+    rule = tap.rule("POST", "/commit", "before")
+    msg_id = pair.send(SMALL, big, max_count=1)
+    message = pair.near.until("relay", msg_id)
+    [prepared] = pair.arrived(msg_id)
+    assert rule.used
+    assert message["state"] == "err"
+    assert f"a prepared copy may lie at {prepared['full_id']}" in message["status"]
+    seen = len(tap.seen)
+    pair.near.ask("relay", "retry_message", {"msg_id": msg_id})
+    pair.relayed(msg_id)
+    there = pair.once(msg_id, SMALL, big)
+    assert there["msg_id"] == prepared["msg_id"]
+    assert [method for method, _ in tap.seen[seen:]] == ["GET", "POST"]  # looked at, and committed
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["rqcore", "plain"])
+def test_a_prepared_message_that_is_gone_is_begun_anew(
+    pair: Pair, tap: Tap, plain: bool
+) -> None:  # fmt: skip
+    tap.plain = plain
+
+    def take_away() -> None:
+        [lost] = pair.arrived(msg_id)
+        pair.far.ask("test", "delete_message", {"msg_id": lost["msg_id"]})
+
+    path = "/attach/new" if plain else "/attachments/f0"
+    with pair.held():
+        msg_id = pair.send(SMALL)
+        tap.rule("POST", path, "before", act=take_away, cut=not plain)
+    message = pair.relayed(msg_id)
+    assert message["count"] == 1
+    pair.once(msg_id, SMALL)
+
+
+def test_gone_after_the_commit_is_never_sent_again(pair: Pair, tap: Tap) -> None:
+    """The answer was lost, and the message has run and was cleaned away: nobody knows."""
+
+    def run_and_clean() -> None:
+        [there] = pair.arrived(msg_id)
+        pair.far.until("test", there["msg_id"], "done")
+        pair.far.ask("test", "delete_message", {"msg_id": there["msg_id"]})
+
+    with pair.held():
+        msg_id = pair.send()
+        tap.rule("POST", "/commit", "after", act=run_and_clean)
+    message = pair.near.until("relay", msg_id)
+    assert message["state"] == "err"
+    assert "the message may have arrived as http://127.0.0.1" in message["status"]
+    assert not pair.arrived(msg_id)
