@@ -9,20 +9,18 @@ Nothing is written here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rqcore import durable
 from rqcore_router.problems import Problem, RulesError, decoded
-from rqcore_router.rubyfile import read_ruby
 from rqcore_router.rules import Rules
-from rqcore_router.tomlfile import read_toml
 
 #: How the name of every rules file begins; a file so named means that messages are routed.
 STEM = "rq_router_rules."
-READERS: dict[str, Callable[[str], Rules]] = {".toml": read_toml, ".rb": read_ruby}
-_NAMES = tuple(f"rq_router_rules{suffix}" for suffix in READERS)
+_NAMES = ("rq_router_rules.toml", "rq_router_rules.rb")
 #: A rules file may be so long, in bytes.
 MOST = 4 * 1024 * 1024
 
@@ -65,12 +63,12 @@ def _present(folder: str) -> list[str]:
 
 def last_good(directory: str) -> list[str]:
     """The paths that the last good rules may have, the newest first."""
-    paths = [f"{directory}/var/router/{name}" for name in _NAMES]
-    return sorted((p for p in paths if os.path.exists(p)), key=_age, reverse=True)
-
-
-def _age(path: str) -> int:
-    return os.stat(path).st_mtime_ns
+    found = []
+    for name in _NAMES:
+        path = f"{directory}/var/router/{name}"
+        with contextlib.suppress(FileNotFoundError):
+            found.append((os.stat(path).st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def read_rules(path: str) -> tuple[Rules, bytes]:
@@ -78,12 +76,25 @@ def read_rules(path: str) -> tuple[Rules, bytes]:
 
     Raises `RulesError` when they are bad, `OSError` when there is none to read.
     """
-    reader = READERS.get(os.path.splitext(path)[1])
-    if reader is None:
-        known = " or ".join(READERS)
-        raise RulesError([Problem(1, f"is no rules file by its name; it must end in {known}")])
+    reader = _reader(os.path.splitext(path)[1])
     data = durable.read_file(path, MOST)
     return reader(decoded(data)), data
+
+
+def _reader(suffix: str) -> Callable[[str], Rules]:
+    # Loaded when it is needed: each message's script needs one of them.
+    match suffix:
+        case ".toml":
+            from rqcore_router.tomlfile import read_toml  # noqa: PLC0415 - see above
+
+            return read_toml
+        case ".rb":
+            from rqcore_router.rubyfile import read_ruby  # noqa: PLC0415 - see above
+
+            return read_ruby
+        case _:
+            text = "is no rules file by its name; it must end in .toml or .rb"
+            raise RulesError([Problem(1, text)])
 
 
 class Reader:

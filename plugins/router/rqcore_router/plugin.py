@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: The queue that this plugin brings.
 QUEUE = "rq_router"
 _WORKERS = 4
+#: Seconds after which a message that has no rules is looked at again.
+_PAUSE = 2.0
 _NEVER_ROUTED = ("relay", "cleaner")
 _STEM = "rq_router_rules."
 _log = logging.getLogger(__name__)
@@ -125,13 +127,10 @@ def rq_check_start(message: Message, queue: QueueInfo) -> Hold | Delay | None:
 
     directory = os.path.dirname(os.path.dirname(queue.path))
     reader = _reader(directory)
-    standing = reader.changed()
-    if standing is not None or reader.look().rules is None:
-        standing = settle(directory)
-    else:
-        standing = reader.look()
+    # What is new is kept before it is gone by: the next file may be bad.
+    standing = reader.look() if reader.changed() is None else settle(directory)
     if standing.rules is None:
-        return Hold(standing.reason or f"there is no rules file config/{_STEM}toml")
+        return Hold(standing.reason or f"there is no rules file config/{_STEM}toml", _PAUSE)
     rule = standing.rules.match(message.src, message.dest)
     if not rule.delay or is_planned(queue.path, message.msg_id):
         return None

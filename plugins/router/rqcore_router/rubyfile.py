@@ -57,11 +57,16 @@ def _statements(text: str, findings: Findings) -> Iterator[list[Token] | None]:
             yield None
             continue
         waiting += line.tokens
-        if waiting and not _goes_on(waiting):
+        if waiting and (_is_wrong(waiting) or not _goes_on(waiting)):
             yield waiting
             waiting = []
     if waiting:
         findings.add(waiting[-1].line, "the file ends too early: something has to follow here")
+
+
+def _is_wrong(tokens: list[Token]) -> bool:
+    """Was a part of it not understood, which has been told?"""
+    return tokens[-1].kind == "wrong"
 
 
 def _goes_on(tokens: list[Token]) -> bool:
@@ -74,13 +79,16 @@ def _opened(statement: list[Token], number: int, findings: Findings) -> Draft:
     match statement[1:]:
         case [Token(kind="string", value=str(name))] if name and name.isprintable():
             return Draft(name, begin)
-        case _:
-            findings.add(begin, 'a rule is opened by its name alone, such as: rule "images"')
+        case rest:
+            if not rest or not _is_wrong(rest):
+                findings.add(begin, 'a rule is opened by its name alone, such as: rule "images"')
             return Draft(f"rule {number + 1}", begin)
 
 
 def _said(statement: list[Token], current: Draft | None, findings: Findings) -> None:
     word, *rest = statement
+    if word.kind == "wrong":
+        return
     if word.kind != "word" or word.value not in KEYS:
         known = ", ".join(("rule", *KEYS))
         findings.add(word.line, f"{word.text[:40]} is not known; a line begins with one of {known}")
@@ -93,7 +101,8 @@ def _said(statement: list[Token], current: Draft | None, findings: Findings) -> 
     if current.has(word.value):
         findings.add(word.line, f"{word.value} is said twice; keep one of the lines")
         return
-    current.put(word.value, word.line, _value(word, rest, findings))
+    wrong = _is_wrong(statement)
+    current.put(word.value, word.line, None if wrong else _value(word, rest, findings))
 
 
 def _value(word: Token, rest: list[Token], findings: Findings) -> Any:

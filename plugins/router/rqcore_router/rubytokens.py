@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from rqcore_router.problems import Findings
 from rqcore_router.rubyregex import UnlikeError, translated
 
-Kind = Literal["word", "string", "regex", "symbol", "number", "comma", "open", "close"]
+Kind = Literal["word", "string", "regex", "symbol", "number", "comma", "open", "close", "wrong"]
 
 _TOKEN = re.compile(
     r"""(?P<blank>[ \t]+|\#.*)"""
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 def lines(text: str, findings: Findings) -> Iterator[Line]:
-    """The lines; of one that is not understood, which is noted, there are no tokens.
+    """The lines; where one is not understood, which is noted, its tokens end with a ``wrong`` one.
 
     Lines end as they do for everybody who counts them: with a newline, or carriage return and newline.
     """
@@ -61,14 +61,14 @@ def _tokens(line: str, number: int, findings: Findings) -> list[Token]:
         match = _TOKEN.match(line, at)
         if match is None:
             findings.add(number, f"{line[at:][:40]!r} is not understood; see docs/router.md")
-            return []
+            return [*found, Token("wrong", number, None, line[at:])]
         at = match.end()
         if match["blank"] is None:
             try:
                 found.append(_token(match, number))
             except UnlikeError as error:
                 findings.add(number, f"{match[0][:40]}: {error}")
-                return []
+                return [*found, Token("wrong", number, None, match[0])]
     return found
 
 
