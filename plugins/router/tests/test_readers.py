@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import tomllib
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rqcore_router.hosts import destination
 from rqcore_router.problems import RulesError
 from rqcore_router.rubyfile import read_ruby
 from rqcore_router.rules import Host, Rules
@@ -101,6 +103,28 @@ def test_the_examples_are_good_and_mean_the_same() -> None:
     for src, dest in [("camera1", "report"), ("camera1x", "report"), ("", "/q/images"),
                       ("legacy1", "x"), ("", "thumbnails"), ("", "")]:  # fmt: skip
         assert toml.match(src, dest).name == ruby.match(src, dest).name
+
+
+@pytest.mark.parametrize("page", ["docs/router.md", "plugins/router/README.md"])
+def test_the_pages_show_rules_that_are_good(page: str) -> None:
+    text = (EXAMPLES.parents[1] / page).read_text()
+    toml = re.findall(r"```toml\n(.*?)```", text, re.DOTALL) + re.findall(
+        r"<<'END'\n(.*?)END\n", text, re.DOTALL
+    )
+    assert toml
+    for block in toml:
+        assert read_toml(block).rules
+    for block in re.findall(r"```ruby\n(.*?)```", text, re.DOTALL):
+        assert read_ruby(block).rules
+
+
+def test_the_page_tells_what_hosts_mean() -> None:
+    text = (EXAMPLES.parents[1] / "docs" / "router.md").read_text()
+    rows = re.findall(r"^\| `(\S+)` \| `(http\S+)` \| (?:`(\S+)`|the same) \|$", text, re.MULTILINE)
+    assert len(rows) == 4
+    for host, bare, url in rows:
+        assert destination(host, "test") == bare
+        assert destination(host, "http://mq1:4444/rq/q/test") == (url or bare)
 
 
 # --- what they refuse, and where

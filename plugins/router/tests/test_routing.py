@@ -309,6 +309,7 @@ def test_a_delay_lets_the_message_wait_without_a_process(router: Router) -> None
     assert f"{msg_id} waits: rule 'it' has a delay of 1 s" in router.rq.log_text()
     router.rule("done", delay=3600)
     msg_id, _ = router.send()
+    router.until("log", lambda: f"{msg_id} waits" in router.rq.log_text())
     router.rule("err")  # rules are asked anew when the message may start
     router.rq.ask("rq_router", "run_message", {"msg_id": msg_id})
     assert router.ended(msg_id)["state"] == "err"
