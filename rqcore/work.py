@@ -58,6 +58,7 @@ class Work:
         self.login = login
         #: Why nothing is started for a moment, "" when it is.
         self.pause_reason = ""
+        self._hold_reason = ""
         self._queue = queue
         self._pause = 0.0
 
@@ -118,7 +119,10 @@ class Work:
 
     def _hold(self, message: Message, vote: Hold | Delay) -> None:
         until = vote.until if isinstance(vote, Delay) else time() + vote.seconds
-        _log.info("%s waits: %s", message.msg_id, vote.reason)
+        # Thousands may wait for the same reason: told once, it is told.
+        level = logging.DEBUG if vote.reason == self._hold_reason else logging.INFO
+        self._hold_reason = vote.reason
+        _log.log(level, "%s waits: %s", message.msg_id, vote.reason)
         self._queue.schedule.hold(message.msg_id, until)
 
     def _spawn(self, message: Message, script: str, extra: Mapping[str, str]) -> bool:

@@ -63,6 +63,19 @@ def test_ls_is_newest_first_and_filters(rq: Rq, running: RunningInstance) -> Non
 
 
 @pytest.mark.process
+def test_ls_tells_where_a_message_is_for_that_only_passes_through(
+    rq: Rq, running: RunningInstance
+) -> None:
+    rq("queue", "pause", "work")
+    running.send("work", param1="stays")
+    running.send("work", dest="http://mq2.example.com:3333/q/images", param1="goes")
+    goes, stays = rq("ls", "work").out.splitlines()[1:]
+    assert rq("ls", "work").out.splitlines()[0].split()[3] == "DEST"
+    assert goes.split()[3:] == ["http://mq2.example.com:3333/q/images", "goes"]
+    assert stays.split()[3:] == ["stays"]
+
+
+@pytest.mark.process
 def test_ls_goes_through_pages_without_end_or_gap(rq: Rq, running: RunningInstance) -> None:
     rq("queue", "pause", "work")
     sent = [running.send("work", param1=str(n)) for n in range(450)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 import click
 
+from rqcore.message import parse_dest
 from rqcore_cli import times
 from rqcore_cli.app import App
 from rqcore_cli.group import command
@@ -56,20 +57,32 @@ def ls(app: App, /, queues: tuple[str, ...], states: tuple[str, ...], **given: A
 
 def _print(app: App, found: Iterator[dict[str, Any]]) -> None:
     now = time.time()
-    rows = [
-        (
-            f"{item['queue']}/{item['msg_id']}",
-            item["state"],
-            times.span(now - times.id_time(item["msg_id"])),
-            _params(item),
-            str(item["status"]).removeprefix(item["state"]).removeprefix(" - "),
-        )
-        for item in found
-    ]
-    if rows:
-        table(("MESSAGE", "STATE", "AGE", "PARAMS", "STATUS"), rows, right={"AGE"})
-    else:
+    items = list(found)
+    if not items:
         app.say("no message")
+        return
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "MESSAGE": lambda item: f"{item['queue']}/{item['msg_id']}",
+        "STATE": lambda item: str(item["state"]),
+        "AGE": lambda item: times.span(now - times.id_time(item["msg_id"])),
+        "DEST": _elsewhere,
+        "PARAMS": _params,
+        "STATUS": lambda item: str(item["status"]).removeprefix(item["state"]).removeprefix(" - "),
+    }
+    if not any(map(_elsewhere, items)):
+        del columns["DEST"]
+    table(
+        tuple(columns),
+        [tuple(cell(item) for cell in columns.values()) for item in items],
+        right={"AGE"},
+    )
+
+
+def _elsewhere(item: dict[str, Any]) -> str:
+    """Where a message is for that only passes through its queue, as through relay."""
+    dest = str(item.get("dest", ""))
+    address = parse_dest(dest)
+    return "" if address is not None and address.queue == item["queue"] else dest
 
 
 def _params(item: dict[str, Any]) -> str:
