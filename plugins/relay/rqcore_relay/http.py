@@ -37,7 +37,7 @@ from rqcore_relay.options import Options, PeerOptions
 from rqcore_relay.verdict import CutError, TroubleError
 
 _BLOCK = 1 << 20
-#: Through TLS blocks pass memory, and each must be taken within the peer's patience.
+#: Through TLS blocks pass memory; so much fits into a socket that can be written to.
 _TLS_BLOCK = 1 << 16
 _MAX_ANSWER = 16 << 20
 #: A peer that broke off in the midst of a body may have said why.
@@ -253,7 +253,7 @@ class Http:
             return False
         connection.endheaders(body.head or None)
         try:
-            if _send_piece(connection.sock, body):
+            if _send_piece(connection.sock, body, self._options.timeout):
                 return True
             if body.tail:
                 connection.send(body.tail)
@@ -264,11 +264,8 @@ class Http:
     def _answer(self, connection: http.client.HTTPConnection, patience: float) -> Answer:
         """The answer, awaited for as long as the peer still takes in what was sent, and then some."""
         sock = connection.sock
-        limit, unsent = self._options.timeout + patience, _unsent(sock)
-        while not select.select([sock], [], [], limit)[0]:
-            before, unsent = unsent, _unsent(sock)
-            if unsent >= before:
-                raise TimeoutError
+        limit = self._options.timeout + patience
+        _until_ready(sock, limit, writing=False)
         if patience:
             sock.settimeout(limit)
         response = connection.getresponse()
@@ -303,26 +300,38 @@ class Http:
                 return f"{peer} does not speak HTTP: {type(error).__name__} {error}".strip()
 
 
-def _send_piece(sock: socket.socket, body: Body) -> bool:
+def _send_piece(sock: socket.socket, body: Body, limit: float) -> bool:
     """Send the part of the file; has the peer answered before its end?"""
     fd, offset, end = body.piece.fd, body.piece.offset, body.piece.offset + body.piece.size
     plain = not isinstance(sock, ssl.SSLSocket)
-    with open(fd, "rb", buffering=0, closefd=False) as file:
-        while offset < end:
-            if plain and select.select([sock], [], [], 0)[0]:
-                return True
-            size = min(_BLOCK if plain else _TLS_BLOCK, end - offset)
-            if plain:
-                count = sock.sendfile(file, offset, size)
-            else:
-                block = os.pread(fd, size, offset)
-                sock.sendall(block)
-                count = len(block)
-            if count == 0:
-                raise TroubleError("an attachment became shorter while it was sent")
-            body.sent(count)
-            offset += count
+    while offset < end:
+        if plain and select.select([sock], [], [], 0)[0]:
+            return True
+        _until_ready(sock, limit, writing=True)
+        if plain:
+            count = os.sendfile(sock.fileno(), fd, offset, min(_BLOCK, end - offset))
+        else:
+            block = os.pread(fd, min(_TLS_BLOCK, end - offset), offset)
+            sock.sendall(block)
+            count = len(block)
+        if count == 0:
+            raise TroubleError("an attachment became shorter while it was sent")
+        body.sent(count)
+        offset += count
     return False
+
+
+def _until_ready(sock: socket.socket, limit: float, *, writing: bool) -> None:
+    """Wait until it can be written to, or read; as long as the peer takes in what was sent before.
+
+    Raises `TimeoutError` when it is silent for ``limit`` seconds.
+    """
+    wanted = ([], [sock]) if writing else ([sock], [])
+    unsent = _unsent(sock)
+    while not any(select.select(*wanted, [], limit)):
+        before, unsent = unsent, _unsent(sock)
+        if unsent >= before:
+            raise TimeoutError
 
 
 def _unsent(sock: socket.socket) -> int:
