@@ -11,12 +11,15 @@ is not remembered any more, and looks at everything anew.
     counts   queue, counts                             how many messages lie where; only while heard
     child    name, kind, pid, state, problem, restarts a process of the instance started or ended
     job      what the API shows of a job               one goes on, or is over (`rqcore_web.bulk`)
+    upload   what the API shows of an upload, over     an attachment comes (`rqcore_web.resumable`)
     reset    queue                                     look at everything of this queue anew, or,
                                                        where there is no queue, at everything
 
 A ``reset`` is told where something may have been missed: of a queue whenever the hub begins to follow
 its process (it was restarted, or is new), of everything when the manager was lost and found again, and
 to a listener that does not keep up in place of what it missed.
+
+An ``upload`` is not remembered: it is told again soon, and a page that comes back looks anyway.
 
 While nothing happens, nothing is asked and nothing wakes up: the manager tells when a process that was
 lost runs again.  Only one that runs and does not answer is asked again, less and less often.
@@ -231,6 +234,12 @@ class Hub:
             listener.put(event)
         if kind in ("state", "queue") and self._listeners:
             self._count_soon(queue)
+
+    def mention(self, kind: str, queue: str, data: Mapping[str, Any]) -> None:
+        """The same, of what is told again soon: who does not hear it now need not."""
+        event = self._event(kind, queue, data)
+        for listener in self._listeners:
+            listener.put(event)
 
     def _remember(self, event: Event) -> None:
         self._past.append(event)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
+
+from rqcore.testing import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -94,6 +98,34 @@ def test_the_full_id_is_copied_on_plain_http_too(site: Web, seen: Seen) -> None:
     page.locator("#find").focus()
     page.keyboard.press("Control+v")
     assert page.locator("#find").input_value() == site.rq.message("hello", msg_id)["full_id"]
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_an_attachment_that_is_coming_is_shown_as_it_comes(
+    site: Web, seen: Seen, width: int
+) -> None:
+    msg_id = site.rq.ask("hello", "prep_message", {"dest": "hello"}).rpartition("/")[2]
+    begun = site.curl(
+        f"api/v1/queues/hello/messages/{msg_id}/attachments/{'large' * 20}.iso", "-X", "POST",
+        "-H", "Upload-Complete: ?0", "-H", "Upload-Length: 4000000",
+    )  # fmt: skip
+    page, upload = seen.page, begun.headers["location"].lstrip("/")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{site.url}q/hello/{msg_id}")
+    coming = page.locator(".coming li")
+    expect(coming).to_contain_text("large")
+    expect(coming).to_contain_text("0 B of 4.0 MB, waits for its sender")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    head = "\r\n".join([
+        f"PATCH /{upload} HTTP/1.1", "Host: localhost", "Content-Length: 4000000", "Upload-Offset: 0",
+        "Upload-Complete: ?1", "Content-Type: application/partial-upload", "", "",
+    ])  # fmt: skip
+    with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as sender:
+        sender.sendall(head.encode() + b"x" * 3_500_000)
+        expect(coming).to_contain_text("MB of 4.0 MB, coming in")
+        sender.sendall(b"x" * 500_000)
+        expect(page.locator("#files")).to_contain_text(hashlib.sha256(b"x" * 4_000_000).hexdigest())
+    expect(coming).to_have_count(0)
 
 
 def test_attachments_are_previewed_downloaded_and_never_run(site: Web, seen: Seen) -> None:

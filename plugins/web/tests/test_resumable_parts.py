@@ -54,9 +54,11 @@ class Queues:
 def make_site(tmp: Path, **options: Any) -> Site:
     """As much of a site as uploads see; what the hub hears is told to ``site.hear``."""
     heard: list[Callable[[Event], None]] = []
+    told: list[dict[str, Any]] = []
     site = SimpleNamespace(
         options=Options(**options), tmp=tmp, instance=SimpleNamespace(directory=tmp / "instance"),
-        hub=SimpleNamespace(tap=heard.append), spool=Queues(), heard=heard,
+        hub=SimpleNamespace(tap=heard.append, mention=lambda *event: told.append(event[2])),
+        spool=Queues(), heard=heard, told=told,
     )  # fmt: skip
     site.shelf = Shelf(cast("Site", site))
     return cast("Site", site)
@@ -438,6 +440,30 @@ def test_whoever_waits_for_one_that_is_gone_is_told_why(site: Site) -> None:
                 await asked
         with pytest.raises(NotFoundError, match="begin anew"):
             site.shelf.get(upload.record.uid)
+
+    asyncio.run(run())
+
+
+def test_it_is_told_how_far_it_is_and_not_too_often(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        told = cast("Any", site).told
+        upload = await create(site, length=5 * MEGA)
+        await receive(upload, pieces(*[b"x" * MEGA] * 5))
+        told_of = [(one["offset"], one["active"], one["over"]) for one in told]
+        assert told_of[0] == (0, False, False)
+        assert told_of[-1] == (5 * MEGA, False, False)
+        assert len(told_of) <= 3
+        monkeypatch.setattr(partial, "_TOLD_EVERY", 0.0)
+        del told[:]
+        other = await create(site, "g")
+        await receive(other, pieces(*[b"x" * MEGA] * 5))
+        assert len(told) == 7
+        assert {one["id"] for one in told} == {other.record.uid}
+        for one in (upload, other):
+            await site.shelf.drop(one, "over")
+            assert told[-1]["over"]
 
     asyncio.run(run())
 

@@ -34,7 +34,7 @@ def make_site(tmp: Path, **options: Any) -> Site:
     """As much of a site as an upload sees."""
     site = SimpleNamespace(
         options=Options(**options), tmp=tmp, instance=SimpleNamespace(directory=tmp / "instance"),
-        hub=SimpleNamespace(tap=lambda _: None),
+        hub=SimpleNamespace(tap=lambda _: None, mention=lambda *_: None),
     )  # fmt: skip
     site.shelf = Shelf(cast("Site", site))
     return cast("Site", site)

@@ -204,13 +204,7 @@ def _found(call: Call) -> Partial:
 
 
 def _view(call: Call, partial: Partial) -> dict[str, Any]:
-    record = partial.record
-    return {
-        "id": record.uid, "url": call.url(f"uploads/{record.uid}"), "queue": record.queue,
-        "msg_id": record.msg_id, "name": record.name, "offset": partial.offset,
-        "length": record.length, "complete": partial.complete, "active": partial.active,
-        "who": record.who, "created_at": record.created, "touched_at": partial.touched,
-    }  # fmt: skip
+    return {**partial.view(), "url": call.url(f"uploads/{partial.record.uid}")}
 
 
 def _progress(partial: Partial) -> dict[str, str]:

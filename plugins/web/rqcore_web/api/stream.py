@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rqcore_web.events import Event
 
 #: What may be asked for; ``reset`` comes in any case.
-TYPES = ("state", "status", "queue", "counts", "child", "job")
+TYPES = ("state", "status", "queue", "counts", "child", "job", "upload")
 
 
 async def follow(call: Call) -> Response:
@@ -61,7 +61,8 @@ OPERATIONS = (
         follow,
         "`state` (a message changed its state: msg_id, old, new, step, status) · `status` (a running "
         "one says how far it is) · `queue` (status, admin, oper, problem) · `counts` · `child` (a "
-        "process of RQ started or ended) · `job` (a bulk job goes on) · `reset` (something may have "
+        "process of RQ started or ended) · `job` (a bulk job goes on) · `upload` (an attachment comes: "
+        "id, msg_id, name, offset, length, complete, over) · `reset` (something may have "
         "been missed: look at everything anew; of one queue where it names one). With the id of the "
         "last event that was seen in `Last-Event-ID`, as browsers send it by themselves, nothing is "
         "missed, or `reset` says so.",

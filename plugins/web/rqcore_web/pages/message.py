@@ -79,6 +79,7 @@ async def message(request: Request) -> Response:
         running=running,
         moments=timeline(found, runs, running, time()),
         attached=attached,
+        coming=[one.view() for one in site.shelf.of(name, found["msg_id"]) if not one.complete],
         left=left,
         fields=plain_fields(found),
         other=_other(site, found),

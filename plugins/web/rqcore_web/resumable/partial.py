@@ -19,8 +19,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from time import time
-from typing import TYPE_CHECKING
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
 from rqcore_web.flow import Flow, in_thread
 from rqcore_web.formnames import BodyError
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: How long a request waits for bytes to be read again before it says so.
 _PATIENCE = 20.0
+#: How often listeners are told how far it is, in seconds.
+_TOLD_EVERY = 0.5
 #: Reading again what a former service has written takes the disk and a processor.
 _readers = ThreadPoolExecutor(2, thread_name_prefix="reread")
 _CLOSE = {"Connection": "close"}
@@ -76,6 +78,9 @@ class Partial:
     """See the head of this module; made by `rqcore_web.resumable.shelf`."""
 
     def __init__(self, site: Site, records: Records, record: Record, size: int) -> None:
+        self._hub = site.hub
+        self._told = 0.0
+        self._telling: asyncio.TimerHandle | None = None
         self.record = record
         self.touched = time()
         self._records = records
@@ -112,6 +117,30 @@ class Partial:
         """How many bytes are to come; None while nobody knows."""
         return None if self.record.length is None else self.record.length - self.offset
 
+    def view(self) -> dict[str, Any]:
+        """What is told of it."""
+        record = self.record
+        return {
+            "id": record.uid, "queue": record.queue, "msg_id": record.msg_id, "name": record.name,
+            "offset": self.offset, "length": record.length, "complete": self.complete,
+            "active": self.active, "who": record.who, "created_at": record.created,
+            "touched_at": self.touched,
+        }  # fmt: skip
+
+    def tell(self, *, soon: bool = False) -> None:
+        """Tell how far it is: now, or ``soon``, when that was told a moment ago."""
+        wait = self._told + _TOLD_EVERY - monotonic() if soon else 0.0
+        if wait > 0:
+            if self._telling is None:
+                self._telling = asyncio.get_running_loop().call_later(wait, self.tell)
+            return
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        self._told = monotonic()
+        told = {**self.view(), "over": self._gone is not None}
+        self._hub.mention("upload", self.record.queue, told)
+
     # Whose turn it is
 
     @contextlib.asynccontextmanager
@@ -129,6 +158,7 @@ class Partial:
             self.touched = time()
             self._turn = None
             turn.over.set()
+            self.tell()
 
     async def settled(self) -> int:
         """The offset that holds: whoever brings bytes now lets go.  Raises why it is gone, if it is."""
@@ -149,11 +179,14 @@ class Partial:
             await self._turn.over.wait()
         self._stop_lease()
         await in_thread(self._remove)
+        self.tell()
 
     def stop(self) -> None:
         """The service ends: what came stays."""
         self._file.stop()
         self._stop_lease()
+        if self._telling is not None:
+            self._telling.cancel()
 
     def _remove(self) -> None:
         self._records.remove(self.record.uid)
@@ -197,6 +230,7 @@ class Partial:
             came += len(data)
             self._space.refuse_too_much(came)
             self._space.came(len(data))
+            self.tell(soon=True)
             if length is not None and came > length:
                 await flow.write(data[: length - came])
                 raise ProblemError(

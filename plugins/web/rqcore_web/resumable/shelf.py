@@ -106,10 +106,11 @@ class Shelf:
         await self._replace(queue, msg_id, name)  # one that was begun meanwhile
         self._add(partial)
         self._sweep_later()
+        partial.tell()
         return partial
 
     async def _replace(self, queue: str, msg_id: str, name: str) -> None:
-        while former := [one for one in self._of(queue, msg_id) if one.record.name == name]:
+        while former := [one for one in self.of(queue, msg_id) if one.record.name == name]:
             await self.drop(former[0], "another upload of the same attachment took its place")
 
     def _refuse_too_many(self) -> None:
@@ -131,7 +132,8 @@ class Shelf:
         self._remove(partial)
         self._spawn(self.drop(partial, why))
 
-    def _of(self, queue: str, msg_id: str) -> list[Partial]:
+    def of(self, queue: str, msg_id: str) -> list[Partial]:
+        """The uploads of a message, the oldest first."""
         return list(self._by_message.get((queue, msg_id), ()))
 
     def _add(self, partial: Partial) -> None:
@@ -170,7 +172,7 @@ class Shelf:
             return
         self._sweep_later()
         if event.type == "state" and event.data["new"] != "prep":
-            for partial in self._of(event.queue, event.data["msg_id"]):
+            for partial in self.of(event.queue, event.data["msg_id"]):
                 self._spawn(self.drop(partial, _left(event.data["new"])))
         elif event.type == "reset":
             self._spawn(self.sweep(event.queue))

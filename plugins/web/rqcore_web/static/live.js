@@ -113,6 +113,7 @@ function isLater(id, than) {
 
 function concerns({ type, data }) {
   if (type === "job" || page.liveJob) return data.id !== undefined && data.id === page.liveJob;
+  if (type === "upload") return data.msg_id === page.liveMessage;
   if (type === "reset" || type === "child") return true;
   if (page.liveQueue && data.queue && data.queue !== page.liveQueue) return false;
   if (type !== "state") return true;

@@ -6,7 +6,7 @@
 // tell({kind: "open", last}) when it is open; tell({kind: "lost"}) when it is not any more;
 // tell({kind: "event", type, id, data}) for each event. `last` is the id of the last event that was heard.
 
-const TYPES = "state,status,queue,child,job";
+const TYPES = "state,status,queue,child,job,upload";
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15000;
 // The site sends a comment every 15 seconds when nothing happens.
