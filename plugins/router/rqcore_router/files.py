@@ -66,7 +66,7 @@ def last_good(directory: str) -> list[str]:
     found = []
     for name in _NAMES:
         path = f"{directory}/var/router/{name}"
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what cannot be looked at cannot stand in
             found.append((os.stat(path).st_mtime_ns, path))
     return [path for _, path in sorted(found, reverse=True)]
 

@@ -19,7 +19,7 @@ from rqcore.message import parse_dest
 if TYPE_CHECKING:
     from rqcore.hookspecs import CommandGroup, QueueInfo, ServiceContext
     from rqcore.message import Message
-    from rqcore_router.files import Reader
+    from rqcore_router.files import Reader, Standing
     from rqcore_router.panel import Panel
 
 #: The queue that this plugin brings.
@@ -122,19 +122,28 @@ def rq_check_start(message: Message, queue: QueueInfo) -> Hold | Delay | None:
     """Let a message wait while there are no rules to go by, and as long as its rule says."""
     if queue.name != QUEUE:
         return None
-    from rqcore_router.keeper import settle  # noqa: PLC0415 - only this queue needs it
-    from rqcore_router.plan import is_planned  # noqa: PLC0415 - as above
+    from rqcore_router.plan import is_planned  # noqa: PLC0415 - only this queue needs it
 
-    directory = os.path.dirname(os.path.dirname(queue.path))
-    reader = _reader(directory)
-    # What is new is kept before it is gone by: the next file may be bad.
-    standing = reader.look() if reader.changed() is None else settle(directory)
+    standing = _standing(os.path.dirname(os.path.dirname(queue.path)))
     if standing.rules is None:
         return Hold(standing.reason or f"there is no rules file config/{_STEM}toml", _PAUSE)
+    if not standing.rules.delay_any or is_planned(queue.path, message.msg_id):
+        return None  # a pattern may take its time: that is the script's
     rule = standing.rules.match(message.src, message.dest)
-    if not rule.delay or is_planned(queue.path, message.msg_id):
-        return None
     return Delay(message.due + rule.delay, f"rule {rule.name!r} has a delay of {rule.delay:g} s")
+
+
+def _standing(directory: str) -> Standing:
+    """How the rules stand; new ones are kept before they are gone by: the next file may be bad."""
+    from rqcore_router.keeper import settle  # noqa: PLC0415 - only the queue rq_router needs it
+
+    reader = _reader(directory)
+    if reader.changed() is not None:
+        try:
+            settle(directory)
+        except OSError as error:  # a full disk: the rules are good all the same
+            _log.error("the rules in force cannot be kept for a time when they are bad: %s", error)
+    return reader.look()
 
 
 @hookimpl(optionalhook=True)

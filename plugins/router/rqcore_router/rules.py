@@ -69,6 +69,11 @@ class Rules:
     rules: tuple[Rule, ...]
     default: Rule = NO_RULE
 
+    @property
+    def delay_any(self) -> bool:
+        """Does any of them have a delay?"""
+        return any(rule.delay for rule in (*self.rules, self.default))
+
     def match(self, src: str, dest: str) -> Rule:
         """The rule that takes a message."""
         return next((rule for rule in self.rules if rule.matches(src, dest)), self.default)

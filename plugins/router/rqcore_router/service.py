@@ -7,13 +7,14 @@ next message comes, and a queue that is DOWN for bad rules gets none.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 
 from rqcore.errors import StartError
 from rqcore.hookspecs import ServiceContext
 from rqcore.loop import Loop
 from rqcore.watch import Change, watcher
-from rqcore_router.files import STEM, Reader, Standing
+from rqcore_router.files import STEM, Standing
 from rqcore_router.hosts import ROUTER
 from rqcore_router.keeper import settle
 
@@ -23,22 +24,14 @@ _log = logging.getLogger(__name__)
 def serve(context: ServiceContext) -> int:
     """Watch until the instance stops."""
     loop = Loop()
-    guard = _Guard(context.instance.directory)
-
-    def on_change(change: Change) -> None:
-        if change.name.startswith((STEM, f"{ROUTER}.down")):
-            guard.look()
+    guard = _Guard(context.instance.directory, loop)
 
     def stop() -> None:
         raise SystemExit(0)
 
     loop.reader(context.stop_fd, stop)
     loop.on_signal(signal.SIGTERM, stop)
-    try:
-        watcher(loop, guard.look).entries(f"{context.instance.directory}/config", on_change)
-    except OSError as error:
-        raise StartError(f"config/ cannot be watched: {error.strerror}; correct it") from error
-    guard.look()
+    guard.begin()
     context.ready()
     loop.run()
     return 0
@@ -47,14 +40,31 @@ def serve(context: ServiceContext) -> int:
 class _Guard:
     """Settles what has changed, and tells of it once."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, loop: Loop) -> None:
         self._directory = directory
-        self._reader = Reader(directory)
+        self._watching = watcher(loop, self.look)
         self._told = Standing()
+        #: Where the file lies that the rules file is a link to, and the watch over it.
+        self._target = ""
+        self._handle = 0
+
+    def begin(self) -> None:
+        """Watch from now on, and look at what is there.  Raises `StartError`."""
+
+        def on_change(change: Change) -> None:
+            if change.name.startswith((STEM, f"{ROUTER}.down")):
+                self.look()
+
+        try:
+            self._watching.entries(f"{self._directory}/config", on_change)
+        except OSError as error:
+            raise StartError(f"config/ cannot be watched: {error.strerror}; correct it") from error
+        self.look()
 
     def look(self) -> None:
         """See how the rules stand."""
         standing = settle(self._directory)
+        self._follow(standing.file)
         told, self._told = self._told, standing
         if (told.file, told.problems, told.rules) == (
             standing.file, standing.problems, standing.rules,
@@ -68,3 +78,27 @@ class _Guard:
             _log.info("%s: %d rules in force", standing.file, len(standing.rules.rules))
         elif told.file:
             _log.info("there is no rules file any more: messages go where they say")
+
+    def _follow(self, file: str) -> None:
+        """Watch what the rules file is a link to, as well."""
+        path = f"{self._directory}/{file}"
+        target = os.path.realpath(path) if file and os.path.islink(path) else ""
+        if target == self._target:
+            return
+        if self._target:
+            self._watching.forget(self._handle)
+        self._target = ""
+        if not target:
+            return
+
+        def on_change(change: Change) -> None:
+            if change.name == os.path.basename(target):
+                self.look()
+
+        try:
+            self._handle = self._watching.entries(os.path.dirname(target), on_change)
+        except OSError as error:
+            _log.warning("%s is not watched, changes count from the next message: %s", path, error)
+        else:
+            self._target = target
+            self.look()  # it may have changed before it was watched

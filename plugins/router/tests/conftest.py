@@ -109,7 +109,7 @@ class Router:
         inotify = Inotify()
         try:
             mask = Inotify.CREATE | Inotify.DELETE | Inotify.MOVED_TO | Inotify.MOVED_FROM
-            inotify.add(str(path), mask | Inotify.CLOSE_WRITE | Inotify.MODIFY)
+            inotify.add(str(path), mask | Inotify.CLOSE_WRITE)
             while not fact():
                 ready, _, _ = select.select([inotify.fd], [], [], PATIENCE)
                 assert ready, f"it does not come to pass: {os.listdir(path)}\n{self.rq.log_text()}"

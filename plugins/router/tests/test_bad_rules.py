@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rqcore_router import plugin
 from rqcore_router.files import Reader
 from rqcore_router.keeper import MARK, settle
 from rqcore_router.panel import panels
 
 from rqcore.errors import RefusedError
+from rqcore.hookspecs import Delay, QueueInfo
+from rqcore.message import Message
 from rqcore.testing import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Router
+
+    from rqcore.hooks import Hooks
 
 GOOD = 'rule "{name}"\ndest /./\naction :done\n'
 BAD = 'rule "x"\nsrc /(/\naction :shoot\n'
@@ -120,6 +127,21 @@ def test_files_are_read_again_only_when_they_changed(tmp_path: Path) -> None:
     assert reader.look().rules != first.rules
 
 
+def test_rules_that_cannot_be_kept_are_in_force_all_the_same(
+    tmp_path: Path, rq_hooks: Callable[..., Hooks], caplog: pytest.LogCaptureFixture
+) -> None:
+    (config(tmp_path) / "rq_router_rules.rb").write_text(GOOD.format(name="x") + "delay 7")
+    (tmp_path / "var").touch()  # where a directory should be
+    queue = QueueInfo("rq_router", str(tmp_path / "queue" / "rq_router"), {})
+    hooks = rq_hooks(router=plugin)
+    for _ in range(7):
+        vote = hooks.check_start(Message(msg_id="20260101.0000.00.000.1", dest="x", due=4e9), queue)
+        assert isinstance(vote, Delay)
+        assert vote.until == 4e9 + 7
+    assert "cannot be kept for a time when they are bad" in caplog.text
+    assert hooks.plugins()[0].status == "ok"
+
+
 def test_down_is_ours_or_the_operators(tmp_path: Path) -> None:
     file = config(tmp_path) / "rq_router_rules.rb"
     down = file.with_name("rq_router.down")
@@ -187,7 +209,6 @@ def test_without_rules_a_message_waits(router: Router) -> None:
     assert router.rq.message("rq_router", msg_id)["state"] == "que"
     router.rule("done")
     assert router.ended(msg_id)["state"] == "done"
-    assert f"{msg_id} waits: there is no rules file" in router.rq.log_text()
 
 
 @pytest.mark.process
@@ -197,6 +218,18 @@ def test_an_operator_who_brings_it_up_is_told_again(own: Router) -> None:
     own.rq.manager.ask("up_queue", "rq_router")
     own.until("config", own.down.exists)
     own.rules(GOOD.format(name="x"), "rq_router_rules.rb")
+    own.until("config", lambda: not own.down.exists())
+
+
+@pytest.mark.process
+def test_a_rules_file_that_is_a_link(own: Router, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "managed" / "rules"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(BAD)
+    (own.rq.directory / "config" / "rq_router_rules.rb").symlink_to(elsewhere)
+    own.rq.start()
+    assert own.down.exists()
+    elsewhere.write_text(GOOD.format(name="x"))
     own.until("config", lambda: not own.down.exists())
 
 
