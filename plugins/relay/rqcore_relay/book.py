@@ -31,6 +31,8 @@ from typing import Any
 _REST = (1800.0, 5400.0)
 _BUSY = (1.0, 3.0)
 _MAX_PAUSE = 600.0
+#: No peer is left alone for longer, whatever it asks for.
+_LONGEST = 3600.0
 #: So many stale items of a heap are not worth a rebuild.
 _SLACK = 64
 
@@ -47,7 +49,8 @@ class Wait:
 class Report:
     """What a transfer's script said at its end; see docs/relay.md, ``relay-result.json``."""
 
-    reached: bool
+    #: None: it never came so far as to try.
+    reached: bool | None
     success: bool = False
     kind: str = ""
     sent: int = 0
@@ -92,14 +95,15 @@ class Peer:
     #: How often in a row it was not reached; above 0 it is down.
     failures: int = 0
     next_try: float = 0.0
-    #: When it was last not reached.
-    silent_at: float = 0.0
     bytes: int = 0
     messages: int = 0
     rate: float | None = None
     lines: dict[str, Line] = field(default_factory=dict)
-    #: When each of its transfers began.
-    running: dict[str, float] = field(default_factory=dict)
+    #: How often it had not been reached when each of its transfers began.
+    running: dict[str, int] = field(default_factory=dict)
+    #: The same until now, and the last answer to a probe that was taken note of.
+    silences: int = 0
+    answered: float = 0.0
     #: Held ones by id, and the same as a heap that may hold more: (due, id).
     held: dict[str, float] = field(default_factory=dict)
     heap: list[tuple[float, str]] = field(default_factory=list)
@@ -172,18 +176,16 @@ class Book:
         self._call(peer)
         return peer
 
-    def started(self, msg_id: str, name: str, now: float) -> Peer:
+    def started(self, msg_id: str, name: str) -> Peer:
         """Its transfer runs."""
         peer = self.peer(name)
-        peer.running[msg_id] = now
+        peer.running[msg_id] = peer.silences
         self.left(msg_id)
         return peer
 
     def reported(self, msg_id: str, name: str, report: Report, now: float) -> Peer:
         """What a transfer had to say of its peer, at its end."""
         peer = self.peer(name)
-        if report.reached is not peer.reachable:
-            peer.reachable, peer.since = report.reached, now
         peer.kind = report.kind or peer.kind
         peer.bytes += report.sent
         if report.success:
@@ -194,22 +196,37 @@ class Book:
         if report.error:
             peer.last_error, peer.last_error_at = report.error, now
         if report.reached:
-            peer.failures, peer.next_try = 0, 0.0
-            for waiting in peer.resting:
-                self._keep(peer, waiting, 0.0)
-            peer.resting.clear()
-        elif not peer.failures or peer.running.get(msg_id, now) > peer.silent_at:
-            # What began before it was known to be silent says nothing new.
-            peer.failures += 1
-            pause = min(_MAX_PAUSE, 10.0 * (peer.failures - 1) ** 2)
-            peer.silent_at, peer.next_try = now, now + max(pause, report.retry_after)
+            self._reached(peer, now)
+        elif report.reached is False and peer.running.get(msg_id) == peer.silences:
+            # (What began before it was known to be silent says nothing new.)
+            self._silent(peer, now, report.retry_after)
         return peer
 
+    def _reached(self, peer: Peer, now: float) -> None:
+        if peer.reachable is not True:
+            peer.reachable, peer.since = True, now
+        peer.failures, peer.next_try = 0, 0.0
+        for waiting in peer.resting:
+            self._keep(peer, waiting, 0.0)
+        peer.resting.clear()
+
+    def _silent(self, peer: Peer, now: float, retry_after: float) -> None:
+        if peer.reachable is not False:
+            peer.reachable, peer.since = False, now
+        peer.failures += 1
+        peer.silences += 1
+        pause = min(_MAX_PAUSE, 10.0 * (peer.failures - 1) ** 2)
+        peer.next_try = now + max(pause, min(_LONGEST, retry_after))
+
     def answered(self, name: str, at: float) -> Peer | None:
-        """A probe had an answer; the peer, if that is news."""
+        """A probe had an answer; the peer, if that is news.
+
+        ``at`` is only compared with that of the last answer: clocks may be set.
+        """
         peer = self.peers.get(name)
-        if peer is None or not peer.failures or at <= peer.silent_at or not peer.next_try:
+        if peer is None or not peer.failures or at in (0.0, peer.answered):
             return None
+        peer.answered = at
         peer.reachable, peer.since, peer.next_try = None, at, 0.0
         if peer.timed:
             peer.called.add(peer.timed)
@@ -257,7 +274,7 @@ class Book:
             return self._hold(peer, msg_id, due, now, f"{limit} transfers to {name} run already")
         if peer.running:
             return self._hold(peer, msg_id, due, now, f"another message tries {name}")
-        if now < peer.next_try:
+        if now < peer.next_try <= now + _LONGEST:  # one that is later: the clock was set back
             if not peer.timed:
                 peer.timed = msg_id
                 return Wait(peer.next_try, f"{name} does not answer; it tries next")

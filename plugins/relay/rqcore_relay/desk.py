@@ -64,7 +64,8 @@ class Desk:
             self._describe(peer)
         for msg_id, dest in self._waiting():
             self._touched(self._book.arrived(msg_id, self._peer(dest), dest))
-            if not (self._result(f"{queue.path}/que/{msg_id}") or {}).get("reached", True):
+            result = self._result(f"{queue.path}/que/{msg_id}") or {}
+            if result.get("reached") is False:
                 self._book.rests(msg_id, self._peer(dest), dest)
         self._save(*self._book.peers.values())
 
@@ -107,7 +108,7 @@ class Desk:
         with contextlib.suppress(OSError):
             durable.remove_quietly(f"{folder}/{_RESULT}")
         self._unreached.discard(message.msg_id)
-        self._touched(self._book.started(message.msg_id, self._peer(message.dest), time()))
+        self._touched(self._book.started(message.msg_id, self._peer(message.dest)))
 
     def finishing(self, message: Message, outcome: Outcome) -> None:
         """Its script has ended."""
@@ -116,14 +117,14 @@ class Desk:
             return
         if self._is_local(message):
             return
-        kind = str(result.get("kind") or "")
+        kind, success = str(result.get("kind") or ""), outcome.state is State.RELAYED
         report = Report(
-            reached=result.get("reached") is True or kind == "local",
-            success=outcome.state is State.RELAYED, kind=kind, sent=int(_number(result, "sent")),
+            reached=True if success or kind == "local" else result.get("reached"),
+            success=success, kind=kind, sent=int(_number(result, "sent")),
             seconds=_number(result, "seconds"), error=str(result.get("error") or ""),
             retry_after=_number(result, "retry_after"),
         )  # fmt: skip
-        if not report.reached:
+        if report.reached is False:
             self._unreached.add(message.msg_id)
         self._touched(self._book.reported(message.msg_id, self._peer(message.dest), report, time()))
 

@@ -72,7 +72,7 @@ def described(peer: Peer) -> dict[str, Any]:
     return {
         "reachable": peer.reachable, "since": peer.since, "kind": peer.kind,
         "last_success": peer.last_success, "last_error": error, "failures": peer.failures,
-        "next_try": peer.next_try or None, "silent_at": peer.silent_at or None,
+        "next_try": peer.next_try or None,
         "running": len(peer.running), "waiting": sum(line["messages"] or 0 for line in lines.values()),
         "oldest": min((line["oldest"] or 0 for line in lines.values()), default=None),
         "destinations": lines, "turn": peer.turn(),
@@ -93,7 +93,6 @@ def restored(name: str, entry: Mapping[str, Any], now: float) -> dict[str, Any]:
         "failures": int(number(entry, "failures") or 0),
         # A clock that was set back must not make a peer wait for what was tomorrow.
         "next_try": min(number(entry, "next_try") or 0.0, now + 3600),
-        "silent_at": min(number(entry, "silent_at") or 0.0, now),
         "bytes": int(number(entry, "bytes") or 0), "messages": int(number(entry, "messages") or 0),
         "rate": number(entry, "rate"),
     }  # fmt: skip

@@ -27,7 +27,7 @@ def test_so_many_transfers_at_a_time_and_the_earliest_due_is_called() -> None:
     it = book()
     for msg_id in ("1", "2"):
         assert ask(it, msg_id, 10) is None
-        it.started(msg_id, A, 10)
+        it.started(msg_id, A)
     it.ask("4", A, "x", 7, 10)
     wait = it.ask("3", A, "x", 6, 10)
     assert wait == Wait(1810, f"2 transfers to {A} run already")
@@ -44,8 +44,8 @@ def test_while_a_peer_is_down_one_tries_and_the_others_follow_it() -> None:
     it = book()
     for msg_id in "123456":
         it.arrived(msg_id, A, "x")
-    it.started("0", A, 90)
-    it.started("1", A, 91)
+    it.started("0", A)
+    it.started("1", A)
     it.reported("1", A, DOWN, 100)
     it.ended("1", A)
     it.rests("1", A, "x")
@@ -54,7 +54,7 @@ def test_while_a_peer_is_down_one_tries_and_the_others_follow_it() -> None:
     it.ended("0", A)
     assert it.calls() == ["2"]
     assert ask(it, "2", 101) is None  # at once after the first failure
-    it.started("2", A, 101)
+    it.started("2", A)
     it.reported("2", A, DOWN, 102)
     it.ended("2", A)
     assert ask(it, "3", 102) == Wait(112, f"{A} does not answer; it tries next")
@@ -62,7 +62,7 @@ def test_while_a_peer_is_down_one_tries_and_the_others_follow_it() -> None:
     assert ask(it, "7", 102, B) is None
     assert it.peer(A).turn() == "3"
     assert ask(it, "3", 112) is None
-    it.started("3", A, 112)
+    it.started("3", A)
     assert ask(it, "5", 112) == Wait(1912, f"another message tries {A}")
     it.reported("3", A, DOWN, 113)
     it.ended("3", A)
@@ -72,7 +72,7 @@ def test_while_a_peer_is_down_one_tries_and_the_others_follow_it() -> None:
     assert it.calls() == ["4"]
     assert it.peer(A).reachable is None
     assert ask(it, "4", 120) is None
-    it.started("4", A, 120)
+    it.started("4", A)
     assert ask(it, "6", 120) == Wait(1920, f"another message tries {A}")
     it.reported("4", A, GOOD, 121)
     it.ended("4", A)
@@ -81,7 +81,7 @@ def test_while_a_peer_is_down_one_tries_and_the_others_follow_it() -> None:
 
 def test_a_message_that_rests_is_called_when_no_other_waits() -> None:
     it = book()
-    it.started("1", A, 90)
+    it.started("1", A)
     it.reported("1", A, DOWN, 100)
     it.ended("1", A)
     it.rests("1", A, "x")
@@ -90,21 +90,49 @@ def test_a_message_that_rests_is_called_when_no_other_waits() -> None:
     assert it.calls() == ["1"]
 
 
-def test_an_answer_that_is_older_than_the_last_silence_means_nothing() -> None:
+def fail(it: Book, name: str, now: float, report: Report = DOWN, msg_id: str = "0") -> None:
+    """One transfer that failed."""
+    it.started(msg_id, name)
+    it.reported(msg_id, name, report, now)
+    it.ended(msg_id, name)
+
+
+def test_an_answer_is_news_once() -> None:
     it = book()
-    it.reported("", A, DOWN, 100)
-    assert it.answered(A, 99) is None
-    assert it.answered(B, 200) is None
-    assert it.answered(A, 101) is it.peer(A)
-    assert it.answered(A, 102) is None
+    assert it.answered(A, 100) is None  # nobody asked
+    fail(it, A, 100)
+    assert it.answered(A, 0) is None
+    assert it.answered(A, 90) is it.peer(A)  # the clock was set back meanwhile
+    assert it.answered(A, 90) is None
+    fail(it, A, 101)
+    assert it.answered(A, 90) is None
+    assert it.answered(A, 105) is it.peer(A)
+
+
+def test_no_clock_that_is_set_back_makes_a_peer_wait_for_days() -> None:
+    it = book()
+    for now in (500_000, 500_001):
+        fail(it, A, now)
+    assert ask(it, "1", 500_002) == Wait(500_011, f"{A} does not answer; it tries next")
+    assert ask(it, "1", 1000) is None
+
+
+def test_what_began_before_a_peer_fell_silent_says_nothing_new() -> None:
+    it = book()
+    for msg_id in ("1", "2"):
+        it.started(msg_id, A)
+    it.reported("1", A, DOWN, 100)
+    it.answered(A, 110)
+    it.reported("2", A, DOWN, 120)
+    assert (it.peer(A).reachable, it.peer(A).failures) == (None, 1)
 
 
 def test_tries_to_dead_peers_leave_workers_to_the_living() -> None:
     it = book(tries=1)
     for name in (A, B):
-        it.reported("", name, DOWN, 0)
+        fail(it, name, 0)
     assert ask(it, "1", 20) is None
-    it.started("1", A, 20)
+    it.started("1", A)
     assert ask(it, "2", 20, B) == Wait(21, "1 messages try other peers")
 
 
@@ -116,8 +144,14 @@ def test_what_is_known_of_a_peer() -> None:
     assert (peer.reachable, peer.since, peer.kind) == (True, 50, "rqcore")
     assert (peer.last_success, peer.bytes, peer.messages, peer.rate) == (50, 107, 1, 50.0)
     assert (peer.last_error, peer.last_error_at) == ("it answers 503", 60)
-    it.reported("", A, Report(reached=False, error="cut", retry_after=99), 70)
+    fail(it, A, 70, Report(reached=False, error="cut", retry_after=99))
     assert (peer.reachable, peer.since, peer.next_try) == (False, 70, 169)
+    it.reported("", A, Report(reached=None, error="its token cannot be read"), 75)
+    assert (peer.reachable, peer.failures, peer.last_error) == (
+        False,
+        1,
+        "its token cannot be read",
+    )
     known = Book(lambda _: 1, lambda: 1, [{"name": A, "failures": 3, "next_try": 500.0}])
     assert ask(known, "1", 400) == Wait(500, f"{A} does not answer; it tries next")
 
@@ -204,7 +238,7 @@ class World:
                 self.schedule.start(msg_id)
                 del self.dues[msg_id]
                 self.running.append(msg_id)
-                self.it.started(msg_id, name, self.now)
+                self.it.started(msg_id, name)
             else:
                 assert wait.until > self.now
                 self.schedule.hold(msg_id, wait.until)
