@@ -34,7 +34,7 @@ from urllib.parse import urlsplit
 
 from rqcore.errors import RefusedError
 from rqcore_relay.options import Options, PeerOptions
-from rqcore_relay.verdict import CutError, TroubleError
+from rqcore_relay.verdict import CutError, GivenUpError, TroubleError
 
 _BLOCK = 1 << 20
 #: Through TLS blocks pass memory; so much fits into a socket that can be written to.
@@ -228,6 +228,8 @@ class Http:
             made.connect()
         except RefusedError as error:
             raise TroubleError(str(error)) from error
+        except UnicodeError as error:
+            raise GivenUpError(f"no host can be called {origin.host}; correct dest") from error
         except OSError as error:
             raise CutError(self._words(error, connecting=True)) from error
         made.sock.settimeout(self._options.timeout)

@@ -77,7 +77,7 @@ def _listens(directory: str) -> str:
 def _addresses(host: str) -> set[tuple[int, str]]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return set()  # whoever connects there is told why
     return {(int(family), str(address[0])) for family, *_, address in found}
 

@@ -45,7 +45,8 @@ class Script:
         self.job = job
         self.peer = peer_of(job.url) or ""
         self.kind = ""
-        self.reached = False
+        #: None while nothing was heard of the peer, good or bad.
+        self.reached: bool | None = None
         self.progress = Progress(0, self._show, monotonic)
         self.began = monotonic()
 
@@ -95,7 +96,7 @@ class Script:
             try:
                 return end.carry(attachments, self.progress)
             finally:
-                self.kind, self.reached = end.kind, end.answered
+                self.kind, self.reached = end.kind, end.answered or None
 
     def _fail(self, options: Options, trouble: TroubleError) -> None:
         job = self.job
