@@ -435,6 +435,20 @@ def test_many_attachments_come_side_by_side(site: Web, message: str) -> None:
     }
 
 
+def test_a_queue_that_is_down_takes_nothing_and_loses_nothing(site: Web) -> None:
+    message = prepared(site, "other")
+    upload = begun(site, message, "file", 10)
+    assert send(site, upload, 0, b"12345", "?0").status == 204
+    down = site.rq.directory / "config/other.down"
+    down.touch()
+    problem(send(site, upload, 5, b"67890"), 503, "queue-down")
+    problem(begin(site, message, "another", 10), 503, "queue-down")
+    assert offset_of(site, upload) == 5
+    down.unlink()
+    assert send(site, upload, 5, b"67890").status == 201
+    assert site.curl(f"{message}/attachments/file").body == b"1234567890"
+
+
 # --- who may
 
 
@@ -480,11 +494,20 @@ def test_an_upload_is_for_whoever_may_attach_to_its_message(web: Web) -> None:
 
 def killed(web: Web, during: Callable[[], None] = lambda: None) -> None:
     """Kill the service, and wait for the next one."""
+
+    def kill() -> None:
+        os.kill(web.pid(), signal.SIGKILL)
+        during()
+
+    restarted(web, kill)
+
+
+def restarted(web: Web, by: Callable[[], None]) -> None:
+    """Do what ends the service, and wait for the next one."""
     pid = web.pid()
     with web.rq.manager as manager:
         events = manager.subscribe({}, timeout=PATIENCE)
-        os.kill(pid, signal.SIGKILL)
-        during()
+        by()
         while True:
             children = web.rq.manager.ask("describe")["children"]
             (found,) = [child for child in children if child["kind"] == "service"]
@@ -521,6 +544,59 @@ def test_an_upload_outlives_the_service(web: Web) -> None:
     eventually(lambda: head(web, gone).status == 404)
     assert web.curl(f"{message}/commit", "-X", "POST").status == 200
     eventually(lambda: left(web) == [])
+
+
+#: A plugin that has the service die once, before the queue is asked to attach, or after it has.
+DIES = """
+import os
+from pathlib import Path
+
+from rqcore.hookspecs import hookimpl
+
+
+@hookimpl(optionalhook=True)
+def rq_web_routes(site):
+    file = Path(site.instance.directory) / "die"
+    ask = site.spool.ask
+
+    async def asking(name, command, args=None):
+        where = file.read_text() if command == "attach_message" and file.exists() else ""
+        if where == "before":
+            file.unlink()
+            os._exit(1)
+        answer = await ask(name, command, args)
+        if where == "after":
+            file.unlink()
+            os._exit(1)
+        return answer
+
+    site.spool.ask = asking
+    return []
+"""
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_wherever_the_service_dies_at_the_end_it_is_attached_once(web: Web, where: str) -> None:
+    web.rq.plugin("dies", DIES)
+    web.rq.queue("test", web.HELLO)
+    web.start()
+    message, data = prepared(web), os.urandom(MEGA)
+    upload = begun(web, message, "file", len(data), digest(data))
+    (web.rq.directory / "die").write_text(where)
+    restarted(web, lambda: lost(web, upload, data))
+    told = head(web, upload)
+    assert (told.headers["upload-offset"], told.headers["upload-complete"]) == (
+        str(len(data)),
+        "?0",
+    )
+    assert send(web, upload, len(data), b"").status == 201
+    (found,) = attachments(web, message).values()
+    assert found["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def lost(web: Web, upload: str, data: bytes) -> None:
+    with pytest.raises(AssertionError, match=r"curl: \((52|56)\)"):
+        send(web, upload, 0, data)
 
 
 def test_what_no_upload_stands_for_is_removed_when_the_service_starts(web: Web) -> None:
