@@ -14,7 +14,7 @@ import click
 
 from rqcore.instance import Instance
 from rqcore_relay import words
-from rqcore_relay.survey import survey, transfers
+from rqcore_relay.survey import picture
 
 
 class App(Protocol):
@@ -53,7 +53,7 @@ def relay(app: App, *, as_json: bool) -> None:
     answers, what waits for it is sent at once. One that is down never delays what goes to others.
     """
     directory = str(app.instance.directory)
-    rows, running = survey(directory), transfers(directory)
+    rows, running = picture(directory)
     if as_json:
         report = {"at": time(), "alive": running is not None, "peers": rows, "transfers": running}
         click.echo(json.dumps(report, indent=2))

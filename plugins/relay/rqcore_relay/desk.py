@@ -27,6 +27,7 @@ from rqcore_relay.bell import Bell
 from rqcore_relay.book import Book, Peer, Report
 from rqcore_relay.options import Options
 from rqcore_relay.peers import peer_name, peer_of
+from rqcore_relay.writer import Writer
 
 _log = logging.getLogger(__name__)
 _RESULT = "job/relay-result.json"
@@ -47,7 +48,10 @@ class Desk:
         self._own = peer_name(names[0]) or names[0]
         self._files = state.Files(os.path.dirname(os.path.dirname(queue.path)))
         self._bell = Bell(f"{queue.path}/queue.sock")
+        #: Each peer as the file has it, by name; and those that are not so any more.
         self._texts: dict[str, str] = {}
+        self._stale: set[str] = set()
+        self._writer = Writer(self._write)
         self._complained = False
         self._probes_seen: object = None
         #: Messages whose last run did not reach their peer.
@@ -60,8 +64,6 @@ class Desk:
             self._tries,
             [facts for facts in known if not state.forgotten(facts, now)],
         )
-        for peer in self._book.peers.values():
-            self._describe(peer)
         for msg_id, dest in self._waiting():
             self._touched(self._book.arrived(msg_id, self._peer(dest), dest))
             result = self._result(f"{queue.path}/que/{msg_id}") or {}
@@ -190,34 +192,32 @@ class Desk:
 
     # The file
 
+    def flush(self) -> None:
+        """Return when the file says all that is known."""
+        self._writer.flush()
+
     def _touched(self, peer: Peer) -> None:
         """What is known of it is another; the file says so with the next `_save`, soon."""
-        self._texts.pop(peer.name, None)
-
-    def _describe(self, peer: Peer) -> None:
-        entry = state.described(peer)
-        self._texts[peer.name] = f"{json.dumps(peer.name)}: {json.dumps(entry)}"
+        self._stale.add(peer.name)
 
     def _save(self, *changed: Peer) -> None:
         self._look_at_probes()
-        for peer in changed:
-            self._describe(peer)
-        for peer in self._book.peers.values():
-            if peer.name not in self._texts:
-                self._describe(peer)
-        body = ",\n".join(self._texts.values())
+        self._stale.update(peer.name for peer in changed)
+        for name in self._stale:
+            entry = state.described(self._book.peer(name))
+            self._texts[name] = f"{json.dumps(name)}: {json.dumps(entry)}"
+        self._stale.clear()
+        self._writer.put()
+
+    def _write(self) -> None:
+        """In the writer's thread."""
+        body = ",\n".join(list(self._texts.values()))
         data = f'{{"peers": {{\n{body}\n}}, "at": {time():.3f}}}\n'.encode("ascii")
-        self._attempt(lambda: self._write(data))
-
-    def _write(self, data: bytes) -> None:
-        if not os.path.isdir(self._files.folder):
-            self._files.make()
-        with self._files.locked():
-            durable.replace_unsynced(self._files.peers, data)
-
-    def _attempt(self, act: Callable[[], None]) -> None:
         try:
-            act()
+            if not os.path.isdir(self._files.folder):
+                self._files.make()
+            with self._files.locked():
+                durable.replace_unsynced(self._files.peers, data)
         except OSError as error:
             if not self._complained:
                 _log.error("relay cannot note how its peers are: %s", error)

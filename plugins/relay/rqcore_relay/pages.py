@@ -20,7 +20,7 @@ from starlette.routing import Route
 from rqcore.instance import Instance
 from rqcore_relay import metrics, words
 from rqcore_relay.peers import peer_of
-from rqcore_relay.survey import survey, transfers
+from rqcore_relay.survey import picture, survey
 
 _PAGE = "-/relay/"
 _MOST = 20
@@ -104,7 +104,7 @@ def routes(site: Site) -> list[Route]:
     directory = str(site.instance.directory)
 
     def page(request: Request) -> Response:
-        content = _page(site, survey(directory), transfers(directory))
+        content = _page(site, *picture(directory))
         return site.page(request, "Relay", content)
 
     def prometheus(_: Request) -> Response:

@@ -31,6 +31,16 @@ def survey(directory: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (not row["failures"], -row["waiting"], row["peer"]))
 
 
+def picture(directory: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    """The peers, and the transfers on their way; of those, none is when the queue does not answer."""
+    moving = transfers(directory)
+    rows = survey(directory)
+    if moving is None:
+        for row in rows:
+            row["running"] = 0
+    return rows, moving
+
+
 def transfers(directory: str) -> list[dict[str, Any]] | None:
     """The messages on their way: ``msg_id``, ``dest``, ``status``, ``started_at``; None: not known."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -22,6 +23,17 @@ DEAD, OTHER, OWN = "http://dead:1/", "http://other:1/", "http://me:3333/"
 OLD, NEW = "20260101.0000.00.000.000001", "20260102.0000.00.000.000001"
 
 
+_MADE: list[Desk] = []
+
+
+@pytest.fixture(autouse=True)
+def everything_is_written() -> Iterator[None]:
+    """No desk writes behind the back of the next test."""
+    yield
+    while _MADE:
+        _MADE.pop().flush()
+
+
 @dataclass
 class Ended:
     state: State
@@ -37,7 +49,10 @@ def queue(tmp_path: Path) -> QueueInfo:
 
 
 def desk(queue: QueueInfo, **options: Any) -> Desk:
-    return Desk(queue, (OWN, "http://alias/"), lambda: Options(**options))
+    made = Desk(queue, (OWN, "http://alias/"), lambda: Options(**options))
+    made.flush()
+    _MADE.append(made)
+    return made
 
 
 def put(queue: QueueInfo, place: str, msg_id: str, dest: str, **result: Any) -> Message:
@@ -50,7 +65,9 @@ def put(queue: QueueInfo, place: str, msg_id: str, dest: str, **result: Any) -> 
     return Message(msg_id, dest)
 
 
-def told(queue: QueueInfo) -> dict[str, Any]:
+def told(queue: QueueInfo, it: Desk | None = None) -> dict[str, Any]:
+    if it is not None:
+        it.flush()
     return state.read(state.Files(str(Path(queue.path).parents[1])).peers)
 
 
@@ -86,10 +103,10 @@ def test_a_transfer_is_entered_from_its_beginning_to_its_end(queue: QueueInfo) -
     it = desk(queue)
     message = Message(NEW, f"{OTHER}q/a")
     it.queued(message)
-    assert (told(queue)[OTHER]["waiting"], told(queue)[OTHER]["reachable"]) == (1, None)
+    assert (told(queue, it)[OTHER]["waiting"], told(queue, it)[OTHER]["reachable"]) == (1, None)
     result = {"reached": True, "kind": "rqcore", "sent": 100, "seconds": 2}
     run(it, queue, message, State.RELAYED, **result)
-    entry = told(queue)[OTHER]
+    entry = told(queue, it)[OTHER]
     assert (entry["waiting"], entry["running"], entry["reachable"]) == (0, 0, True)
     assert (entry["messages"], entry["bytes"], entry["rate"]) == (1, 100, 50.0)
     assert entry["kind"] == "rqcore"
@@ -100,10 +117,11 @@ def test_a_peer_that_was_not_reached_is_known_after_a_restart(queue: QueueInfo) 
     for msg_id in (OLD, NEW):
         message = Message(msg_id, f"{DEAD}q/a")
         run(it, queue, message, State.QUE, reached=False, error="Connection refused")
-    entry = told(queue)[DEAD]
+    entry = told(queue, it)[DEAD]
     assert (entry["reachable"], entry["failures"]) == (False, 2)
     assert entry["last_error"]["text"] == "Connection refused"
     assert entry["turn"] == OLD
+    it.flush()
     again = desk(queue)
     wait = again.ask(Message(NEW, f"{DEAD}q/a"))
     assert wait is not None
@@ -120,7 +138,7 @@ def test_an_answer_to_a_probe_lets_the_next_one_try(queue: QueueInfo) -> None:
     probes = Path(queue.path).parents[1] / "var/relay/probes.json"
     probes.write_text(json.dumps({"peers": {DEAD: {"answered": time() + 1}, "x": 3}}))
     assert it.ask(waiting) is None
-    assert told(queue)[DEAD]["reachable"] is None
+    assert told(queue, it)[DEAD]["reachable"] is None
 
 
 def test_a_run_that_was_killed_says_nothing_and_no_former_one_is_taken_for_it(
@@ -131,7 +149,7 @@ def test_a_run_that_was_killed_says_nothing_and_no_former_one_is_taken_for_it(
     it.starting(message)
     it.finishing(message, Ended(State.ERR))
     it.moved(message, State.RUN, State.ERR)
-    assert told(queue)[OTHER]["failures"] == 0
+    assert told(queue, it)[OTHER]["failures"] == 0
 
 
 def test_what_stays_on_this_machine_is_never_held(queue: QueueInfo) -> None:
@@ -145,13 +163,14 @@ def test_what_stays_on_this_machine_is_never_held(queue: QueueInfo) -> None:
     run(
         it, queue, Message(NEW, "http://127.0.0.1:3333/q/x"), State.QUE, kind="local", reached=False
     )
-    assert told(queue)["http://127.0.0.1:3333/"]["reachable"] is True
+    assert told(queue, it)["http://127.0.0.1:3333/"]["reachable"] is True
 
 
 def test_what_nobody_heard_of_for_a_month_is_forgotten(queue: QueueInfo) -> None:
     it = desk(queue)
     run(it, queue, Message(NEW, f"{OTHER}q/a"), State.RELAYED, reached=True)
     run(it, queue, Message(NEW, f"{DEAD}q/a"), State.RELAYED, reached=True)
+    it.flush()
     peers = Path(queue.path).parents[1] / "var/relay/peers.json"
     found = json.loads(peers.read_text())
     found["peers"][DEAD].update(since=5, last_success=5)
@@ -171,4 +190,5 @@ def test_a_file_that_cannot_be_written_is_told_once_and_stops_nothing(
     with caplog.at_level(logging.ERROR):
         it = desk(queue)
         run(it, queue, Message(NEW, f"{OTHER}q/a"), State.RELAYED, reached=True)
+        it.flush()
     assert caplog.text.count("relay cannot note how its peers are") == 1
