@@ -95,14 +95,14 @@ class Job:
         """The plan that was noted, if a copy may have been made by it; else a new one is as good."""
         try:
             plan = json.loads(durable.read_file(f"{self.folder}/{_PLAN}", _MOST))
+            found = Plan(**{**plan, "copies": tuple(plan["copies"])})
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise RefusedError(
                 f"{self.folder}/{_PLAN} is not what was noted there, and copies may have been made; "
                 "look for them, then remove it"
             ) from error
-        found = Plan(**{**plan, "copies": tuple(plan["copies"])})
         made = any(os.path.lexists(self.note_of(number)) for number in range(len(found.copies)))
         return found if made else None
 

@@ -75,7 +75,7 @@ class _Guard:
             consequence = instead if standing.rules is not None else "; no message is routed"
             _log.error("%s%s", "; ".join((standing.reason, *standing.problems[1:])), consequence)
         elif standing.rules is not None:
-            _log.info("%s: %d rules in force", standing.file, len(standing.rules.rules))
+            _log.info("%s is in force, %d rules", standing.file, len(standing.rules.rules))
         elif told.file:
             _log.info("there is no rules file any more: messages go where they say")
 

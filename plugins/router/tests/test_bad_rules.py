@@ -231,6 +231,10 @@ def test_a_rules_file_that_is_a_link(own: Router, tmp_path: Path) -> None:
     assert own.down.exists()
     elsewhere.write_text(GOOD.format(name="x"))
     own.until("config", lambda: not own.down.exists())
+    file = GOOD.format(name="a file in the link's place")
+    own.rules(file, "rq_router_rules.rb")
+    kept = own.rq.directory / "var" / "router" / "rq_router_rules.rb"
+    own.until("var/router", lambda: kept.read_text() == file)
 
 
 @pytest.mark.process
