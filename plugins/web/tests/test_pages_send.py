@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
+import select
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
+
+from rqcore.testing import PATIENCE
+from rqcore.unix import Inotify
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -141,6 +149,16 @@ def test_a_gigabyte_goes_along(site: Web, seen: Seen, tmp_path: Path) -> None:
     assert not list((site.rq.directory / "tmp").iterdir())
 
 
+@contextlib.contextmanager
+def upload_begins(site: Web) -> Iterator[None]:
+    """When this is left, the service has begun to write the file that is sent within it."""
+    inotify = Inotify()
+    with contextlib.closing(inotify):
+        inotify.add(str(site.rq.directory / "tmp"), Inotify.CREATE)
+        yield
+        assert select.select([inotify.fd], [], [], PATIENCE)[0], "no upload begins"
+
+
 def test_an_upload_that_is_stopped_leaves_nothing(site: Web, seen: Seen, tmp_path: Path) -> None:
     page = seen.page
     with (tmp_path / "large.bin").open("wb") as file:
@@ -150,8 +168,16 @@ def test_an_upload_that_is_stopped_leaves_nothing(site: Web, seen: Seen, tmp_pat
     page.goto(f"{site.url}q/hello/new_message")
     page.get_by_label("param1").fill("kept")
     page.locator("#filedata").set_input_files(tmp_path / "large.bin")
-    page.get_by_role("button", name="Send").click()
-    page.get_by_role("button", name="Stop").click()
+    with site.rq.manager as manager:
+        children = manager.ask("describe")["children"]
+    (queue,) = (child["pid"] for child in children if child["name"] == "hello")
+    with upload_begins(site):
+        page.get_by_role("button", name="Send").click()
+    os.kill(queue, signal.SIGSTOP)  # however fast the upload is, it does not become an attachment
+    try:
+        page.get_by_role("button", name="Stop").click()
+    finally:
+        os.kill(queue, signal.SIGCONT)
     expect(page.get_by_role("alert")).to_contain_text("Stopped: nothing was sent")
     assert page.get_by_label("param1").input_value() == "kept"
     expect(page.get_by_role("button", name="Send")).to_be_enabled()

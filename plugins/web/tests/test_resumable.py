@@ -248,6 +248,9 @@ def test_a_second_upload_of_the_same_takes_the_place_of_the_first(site: Web, mes
     assert offset_of(site, second) == offset_of(site, other) == 0
     assert send(site, second, 0, b"abc").status == 201
     assert site.curl(f"{message}/attachments/file").body == b"abc"
+    # So does one that comes whole, of any that is under way.
+    assert begin(site, message, "other", 1, complete="?1", data=b"x").status == 201
+    assert head(site, other).status == 404
 
 
 # --- what is wrong is refused, in words

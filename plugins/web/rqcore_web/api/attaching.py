@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rqcore.message import attachment_name_problem
-from rqcore_web import files
+from rqcore_web import files, uploads
 from rqcore_web.api import views
 from rqcore_web.problems import ProblemError, invalid, plain
+from rqcore_web.security.limits import expect_upload
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
+
     from rqcore.durable import Digest
     from rqcore_web.api.call import Call
     from rqcore_web.uploads import Uploaded
@@ -81,6 +84,24 @@ async def attach(call: Call, queue: str, msg_id: str, name: str, uploaded: Uploa
     """Give the file to the message, and note it.  Raises what the queue refuses."""
     await call.site.spool.ask(queue, "attach_message", uploaded.attach_to(msg_id, name))
     call.note("attach", queue, f"{msg_id} {name}")
+
+
+async def take(call: Call, name: str, sha256: str, length: int | None) -> Response:
+    """Attach the body, which is the whole file.  If it does not come to its end, none of it is kept.
+
+    Raises `BodyError`, `ProblemError`, and what the queue refuses.
+    """
+    expect_upload(call.request)
+    async with uploads.receive(call.request.stream(), call.site, length) as uploaded:
+        digest = uploaded.digest
+        if length is not None and digest.size != length:
+            raise ProblemError(
+                "inconsistent-upload-length", f"{digest.size} bytes came, and {length} were said"
+            )
+        check_digest(digest, sha256)
+        await attach(call, call.queue, call.msg_id, name, uploaded)
+    found, url = attached(call, call.queue, call.msg_id, name, digest)
+    return call.answer(found, 201, {"Location": url})
 
 
 def attached(

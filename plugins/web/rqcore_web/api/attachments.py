@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from rqcore_web import files, forms, uploads
+from rqcore_web import files, forms
 from rqcore_web.api import attaching, operations, schemas
 from rqcore_web.api.operations import (
     BYTES,
@@ -19,7 +19,6 @@ from rqcore_web.api.operations import (
     query,
 )
 from rqcore_web.problems import plain
-from rqcore_web.security.limits import expect_upload
 
 if TYPE_CHECKING:
     from rqcore_web.api.call import Call
@@ -31,14 +30,7 @@ async def put(call: Call) -> Response:
     """Attach the body as a file."""
     name, sha256 = attaching.name_of(call), attaching.announced_sha256(call)
     await attaching.check_prepared(call, call.queue, call.msg_id)
-    expect_upload(call.request)
-    length = forms.content_length(call.request)
-    async with uploads.receive(call.request.stream(), call.site, length) as uploaded:
-        digest = uploaded.digest
-        attaching.check_digest(digest, sha256)
-        await attaching.attach(call, call.queue, call.msg_id, name, uploaded)
-    found, url = attaching.attached(call, call.queue, call.msg_id, name, digest)
-    return call.answer(found, 201, {"Location": url})
+    return await attaching.take(call, name, sha256, forms.content_length(call.request))
 
 
 async def get(call: Call) -> Response:

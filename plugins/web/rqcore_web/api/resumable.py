@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from rqcore.durable import Digest
 from rqcore.errors import NotFoundError
-from rqcore_web import access, forms, uploads
+from rqcore_web import access, forms
 from rqcore_web.api import attaching, operations, schemas
 from rqcore_web.api.attachments import FILE
 from rqcore_web.api.operations import BYTES, JSON, ROOT, Answer, Body, Operation, header, one
@@ -57,7 +57,10 @@ async def begin(call: Call) -> Response:
     await attaching.check_prepared(call, call.queue, call.msg_id)
     expect_upload(call.request)
     if complete:
-        return await all_at_once(call, name, length if body is None else body, sha256)
+        response = await attaching.take(call, name, sha256, length if body is None else body)
+        await call.site.shelf.replace(call.queue, call.msg_id, name)
+        response.headers["Upload-Complete"] = "?1"
+        return response
     partial = await call.site.shelf.create(
         call.queue, call.msg_id, name, length, sha256, access.who(call.request).name
     )
@@ -67,18 +70,6 @@ async def begin(call: Call) -> Response:
     url = call.url(f"uploads/{partial.record.uid}")
     headers = {**_limit(call), "Location": url, **_progress(partial)}
     return call.answer(_view(call, partial), 201, headers)
-
-
-async def all_at_once(call: Call, name: str, length: int | None, sha256: str) -> Response:
-    """The body is the whole file.  If it does not come to its end, nothing of it is kept."""
-    async with uploads.receive(call.request.stream(), call.site, length) as uploaded:
-        digest = uploaded.digest
-        if length is not None and digest.size != length:
-            raise _inconsistent(f"{digest.size} bytes came, and {length} were said")
-        attaching.check_digest(digest, sha256)
-        await attaching.attach(call, call.queue, call.msg_id, name, uploaded)
-    found, url = attaching.attached(call, call.queue, call.msg_id, name, digest)
-    return call.answer(found, 201, {"Location": url, "Upload-Complete": "?1"})
 
 
 async def append(call: Call) -> Response:

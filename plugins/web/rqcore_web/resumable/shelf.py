@@ -89,7 +89,7 @@ class Shelf:
         self, queue: str, msg_id: str, name: str, length: int | None, sha256: str, who: str
     ) -> Partial:
         """A new upload, in place of one for the same name.  Raises `BodyError`, `ProblemError`."""
-        await self._replace(queue, msg_id, name)
+        await self.replace(queue, msg_id, name)
         self._refuse_too_many()
         record = Record(
             secrets.token_hex(16), queue, msg_id, name, length, sha256, who, time(), boot_id()
@@ -103,13 +103,14 @@ class Shelf:
         except BaseException:
             await partial.end(NotFoundError("it was never made"))
             raise
-        await self._replace(queue, msg_id, name)  # one that was begun meanwhile
+        await self.replace(queue, msg_id, name)  # one that was begun meanwhile
         self._add(partial)
         self._sweep_later()
         partial.tell()
         return partial
 
-    async def _replace(self, queue: str, msg_id: str, name: str) -> None:
+    async def replace(self, queue: str, msg_id: str, name: str) -> None:
+        """Something else takes the place of an upload for this attachment, if there is one."""
         while former := [one for one in self.of(queue, msg_id) if one.record.name == name]:
             await self.drop(former[0], "another upload of the same attachment took its place")
 
