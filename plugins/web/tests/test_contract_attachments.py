@@ -303,13 +303,7 @@ def descriptors(web: Web) -> list[str]:
     """The uploads that the service has open."""
     pid, tmp, found = web.pid(), str(web.rq.directory / "tmp"), []
     for fd in os.listdir(f"/proc/{pid}/fd"):
-<<<<<<< HEAD
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # it was closed since: a connection, for example
-=======
         with contextlib.suppress(FileNotFoundError):  # closed since
->>>>>>> main
             found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return [path for path in found if path.startswith(tmp)]
 
