@@ -49,6 +49,8 @@ class FarEnd:
         http = self.connect(self._peer)
         if not self.kind:
             self.kind = "plain" if self._job.relay_id else self._ask(http)
+            if self.kind == "plain" and self._job.notes.key:
+                self._job.forget()  # it was rqcore when it was asked before; it knows no key any more
             self._job.notes.kind = self.kind
         peer: transfer.Peer
         if self.kind == "rqcore":

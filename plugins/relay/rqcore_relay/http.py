@@ -40,8 +40,6 @@ _BLOCK = 1 << 20
 #: Through TLS blocks pass memory; so much fits into a socket that can be written to.
 _TLS_BLOCK = 1 << 16
 _MAX_ANSWER = 16 << 20
-#: A peer that broke off in the midst of a body may have said why.
-_LAST_WORD = 2.0
 _TIOCOUTQ = getattr(termios, "TIOCOUTQ", None)
 
 
@@ -201,13 +199,16 @@ class Http:
             if size or method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
                 connection.putheader("Content-Length", str(size))
             early = self._send(connection, body)
-            return self._answer(connection, _LAST_WORD if early else patience)
+            answer = self._answer(connection, patience)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise CutError(self._words(error)) from error
         except BaseException:  # what is half sent is no connection for another request
             self.close()
             raise
+        if early:  # the rest of the body is still owed
+            self.close()
+        return answer
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._connection is not None and self._connection.sock is not None:
@@ -311,7 +312,10 @@ def _send_piece(sock: socket.socket, body: Body, limit: float) -> bool:
             return True
         _until_ready(sock, limit, writing=True)
         if plain:
-            count = os.sendfile(sock.fileno(), fd, offset, min(_BLOCK, end - offset))
+            try:
+                count = os.sendfile(sock.fileno(), fd, offset, min(_BLOCK, end - offset))
+            except BlockingIOError:  # there was room, and it was taken back
+                continue
         else:
             block = os.pread(fd, min(_TLS_BLOCK, end - offset), offset)
             sock.sendall(block)

@@ -158,6 +158,8 @@ class Job:
             names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         except FileNotFoundError:
             return []
+        # What else a hand may have put there is no attachment.
+        names = [name for name in names if os.path.isfile(f"{folder}/{name}")]
         return self._described(os.path.realpath(folder), names) if names else []
 
     def _described(self, folder: str, names: list[str]) -> list[Attachment]:

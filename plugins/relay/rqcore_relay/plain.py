@@ -19,9 +19,9 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from rqcore.message import Address, parse_full_id
+from rqcore.message import Address, parse_dest, parse_full_id
 from rqcore_relay.http import Answer, Body, Http, Origin, Piece
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.peers import peer_name
@@ -52,7 +52,10 @@ class PlainPeer:
         job.notes.count = job.count + 1
         fields = {**job.fields(), "_method": "prep"}
         body = urlencode({"x_format": "json", "mesg": json.dumps(fields)}).encode("ascii")
-        answer = self._http.request("POST", f"{urlsplit(job.url).path}/new_message", _FORM, body)
+        address = parse_dest(job.url)
+        assert address is not None  # else there would be no peer
+        path = f"{self._http.origin.root}q/{quote(address.queue)}/new_message"
+        answer = self._http.request("POST", path, _FORM, body)
         match answer.json():
             case ["ok", full_id]:
                 return checked_id(full_id, peer)

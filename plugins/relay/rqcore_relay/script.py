@@ -9,6 +9,7 @@ What is no trouble of a transfer, a defect, leaves its traceback in the log and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from time import monotonic, time
@@ -34,6 +35,9 @@ _PIPE = 3
 
 def main() -> int:
     """Carry the message of this environment."""
+    if "RQ_MSG_DIR" not in os.environ:
+        sys.stderr.write("rq-relay is the script of the queue relay: RQ runs it for each message\n")
+        return 2
     Script(Job(os.environ)).run()
     return 0
 
@@ -108,19 +112,21 @@ class Script:
             job.count, options.max_tries, job.max_count,
             time() - job.notes.first, options.give_up_after,
         )  # fmt: skip
-        job.note()
+        with contextlib.suppress(OSError):  # then the former notes count
+            job.note()
         self._end(verdict(trouble, patience, job.relay_id, _random), trouble)
 
     def _end(self, line: str, trouble: TroubleError | None) -> None:
         log(line)
         progress = self.progress
-        self.job.end({
-            "peer": self.peer, "kind": self.kind, "reached": self.reached,
-            "sent": progress.sent, "resent": progress.resent,
-            "seconds": round(monotonic() - self.began, 6),
-            "error": None if trouble is None else one_line(trouble),
-            "retry_after": None if trouble is None else trouble.retry_after,
-        })  # fmt: skip
+        with contextlib.suppress(OSError):  # it helps the plugin, and the message does not need it
+            self.job.end({
+                "peer": self.peer, "kind": self.kind, "reached": self.reached,
+                "sent": progress.sent, "resent": progress.resent,
+                "seconds": round(monotonic() - self.began, 6),
+                "error": None if trouble is None else one_line(trouble),
+                "retry_after": None if trouble is None else trouble.retry_after,
+            })  # fmt: skip
         say(line)
 
     def _show(self, words: str) -> None:
@@ -136,9 +142,9 @@ def say(line: str) -> None:
 
 
 def log(line: str) -> None:
-    """Write into the message's log."""
-    sys.stdout.write(f"{line}\n".encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-    sys.stdout.flush()
+    """Write into the message's log; a disk that is full has no room for it, and stops nothing."""
+    with contextlib.suppress(OSError):
+        os.write(1, f"{line}\n".encode("utf-8", "replace"))
 
 
 def _random() -> float:

@@ -111,7 +111,7 @@ def _attach_all(
 
 def checked_id(answered: object, peer: str) -> str:
     """A full id as a peer answered it.  Raises `TroubleError` when it is none."""
-    if isinstance(answered, str) and answered.isascii() and answered.isprintable():
+    if isinstance(answered, str) and answered.isprintable() and " " not in answered:
         address = parse_full_id(answered)
         if address is not None and address.base:
             return answered

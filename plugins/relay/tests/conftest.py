@@ -233,7 +233,8 @@ def make_pair(folder: Path) -> Pair:
     far.use_plugins("cli", "web")
     port = free_port()
     far.configure(host="127.0.0.1", addr="127.0.0.2", port=port)
-    far.queue("test", DONE)
+    for name in ("test", "größe"):
+        far.queue(name, DONE)
     return Pair(near, far, port, folder)
 
 

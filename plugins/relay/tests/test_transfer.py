@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sysconfig
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
+BIN = sysconfig.get_path("scripts")
 SMALL = b"small \xff\x00"
 #: Each request of a transfer to rqcore with a small and a large file, as method and part of the path.
 RICH = [
@@ -211,6 +214,38 @@ def test_a_loop_is_told(pair: Pair, tap: Tap) -> None:
     assert result(message)["reached"] is None
     # A queue whose name only begins alike is another one.
     pair.relayed(pair.send(orig_msg_id=f"{pair.url}2/20260101.0000.00.000.7"))
+
+
+def test_a_queue_of_any_name(pair: Pair, tap: Tap) -> None:
+    for tap.plain in (False, True):
+        msg_id = pair.send(SMALL, dest=pair.url.replace("test", "größe"))
+        pair.relayed(msg_id)
+        [there] = pair.arrived(msg_id, at="größe")
+        assert list(there["_attachments"]) == ["f0"]
+
+
+def test_notes_that_cannot_be_written_are_no_end(pair: Pair, tap: Tap, big: bytes) -> None:
+    """Nothing is given up because the own disk is full: it is tried again."""
+    with pair.held():
+        msg_id = pair.send(big)
+        job = pair.near.directory / "queue/relay/que" / msg_id / "job"
+        for name in (".relay.json.tmp", ".relay-result.json.tmp"):
+            (job / name).mkdir(parents=True)
+    message = pair.near.until("relay", msg_id, "que", matching=lambda found: found["count"] > 1)
+    assert "cannot be done here: Is a directory" in message["status"]
+    for name in (".relay.json.tmp", ".relay-result.json.tmp"):
+        Path(message["path"], "job", name).rmdir()
+    pair.near.ask("relay", "run_message", {"msg_id": msg_id})
+    pair.relayed(msg_id)
+    pair.once(msg_id, big)
+
+
+def test_by_hand_it_says_what_it_is() -> None:
+    done = subprocess.run(
+        ["rq-relay"], capture_output=True, text=True, check=False, env={"PATH": BIN}
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "RQ runs it for each message" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["a" * 70 + ".invalid", "a..b"])
