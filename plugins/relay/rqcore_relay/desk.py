@@ -64,10 +64,10 @@ class Desk:
             self._tries,
             [facts for facts in known if not state.forgotten(facts, now)],
         )
-        for msg_id, dest in self._waiting():
+        for msg_id, dest, tried in self._waiting():
             self._touched(self._book.arrived(msg_id, self._peer(dest), dest))
-            result = self._result(f"{queue.path}/que/{msg_id}") or {}
-            if result.get("reached") is False:
+            result = self._result(f"{queue.path}/que/{msg_id}") if tried else None
+            if result is not None and result.get("reached") is False:
                 self._book.rests(msg_id, self._peer(dest), dest)
         self._save(*self._book.peers.values())
 
@@ -158,12 +158,12 @@ class Desk:
     def _is_local(self, message: Message) -> bool:
         return not message.force_remote and self._peer(message.dest) in self._names
 
-    def _waiting(self) -> Iterator[tuple[str, str]]:
-        """The messages that lie in ``que``, with their destinations."""
+    def _waiting(self) -> Iterator[tuple[str, str, bool]]:
+        """The messages that lie in ``que``: their destinations, and whether they ran already."""
         for msg_id in durable.children(f"{self._queue.path}/que"):
             msg = _json(f"{self._queue.path}/que/{msg_id}/msg")
             if msg is not None and isinstance(msg.get("dest"), str):
-                yield msg_id, msg["dest"]
+                yield msg_id, msg["dest"], bool(msg.get("count"))
 
     def _result(self, folder: str) -> dict[str, Any] | None:
         return _json(f"{folder}/{_RESULT}")

@@ -117,16 +117,11 @@ class Probes:
 
     def _run_next(self, name: str) -> None:
         """Let the message try whose turn it is, if there is one."""
-        with self._files.locked():
-            known = state.read(self._files.peers)
-            entry = known.get(name)
-            if entry is None or not entry.get("failures"):
-                return
-            if entry["reachable"] is False:
-                entry.update(reachable=None, since=time())
-                data = json.dumps({"peers": known, "at": time()}).encode("ascii")
-                durable.replace_unsynced(self._files.peers, data)
-        turn = str(entry.get("turn") or "")
+        try:
+            turn = self._note_answer(name)
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", self._files.peers, error)
+            return
         if not turn:
             return
         try:
@@ -134,6 +129,17 @@ class Probes:
                 client.call("run_message", {"msg_id": turn})
         except (RqError, TimeoutError) as error:
             _log.warning("%s: the next message cannot be run: %s", name, error)
+
+    def _note_answer(self, name: str) -> str:
+        """Whether it is reachable, nobody knows any more; returns the message whose turn it is."""
+        with self._files.locked():
+            known = state.read(self._files.peers)
+            entry = known.get(name) or {}
+            if entry.get("reachable") is False:
+                entry.update(reachable=None, since=time())
+                data = json.dumps({"peers": known, "at": time()}).encode("ascii")
+                durable.replace_unsynced(self._files.peers, data)
+        return str(entry.get("turn") or "") if entry.get("failures") else ""
 
     def _tell(self) -> None:
         told = {name: probe.told for name, probe in sorted(self._probes.items())}

@@ -127,6 +127,20 @@ def test_what_began_before_a_peer_fell_silent_says_nothing_new() -> None:
     assert (it.peer(A).reachable, it.peer(A).failures) == (None, 1)
 
 
+def test_after_a_pause_of_the_queue_who_was_called_is_called_again() -> None:
+    it = book(limit=1)
+    it.started("1", A)
+    assert ask(it, "2", 10) is not None
+    it.ended("1", A)
+    assert it.calls() == ["2"]
+    it.wake()
+    assert it.calls() == ["2"]
+    assert ask(it, "2", 11) is None
+    it.started("2", A)
+    it.wake()
+    assert it.calls() == []
+
+
 def test_tries_to_dead_peers_leave_workers_to_the_living() -> None:
     it = book(tries=1)
     for name in (A, B):

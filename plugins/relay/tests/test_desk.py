@@ -59,7 +59,7 @@ def put(queue: QueueInfo, place: str, msg_id: str, dest: str, **result: Any) -> 
     """A message in the spool, with what its last run said."""
     folder = Path(queue.path, place, msg_id)
     (folder / "job").mkdir(parents=True)
-    (folder / "msg").write_text(json.dumps({"dest": dest}))
+    (folder / "msg").write_text(json.dumps({"dest": dest, "count": 1 if result else 0}))
     if result:
         (folder / "job" / "relay-result.json").write_text(json.dumps(result))
     return Message(msg_id, dest)
@@ -93,6 +93,7 @@ def test_what_lies_in_que_is_known_from_the_start(queue: QueueInfo) -> None:
     desk(queue)
     entry = told(queue)[DEAD]
     assert (entry["waiting"], entry["oldest"]) == (3, 1767225600)
+    assert entry["turn"] == OLD  # it did not reach its peer the last time
     assert entry["destinations"] == {
         f"{DEAD}q/a": {"messages": 2, "oldest": 1767225600},
         f"{DEAD}q/b": {"messages": 1, "oldest": 1767398400},
