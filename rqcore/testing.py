@@ -102,6 +102,10 @@ class RunningInstance:
 
     # Running it
 
+    def command(self, *options: str) -> list[str]:
+        """What runs it; a subclass may have it run elsewhere, by a program that execs this one."""
+        return [sys.executable, "-m", "rqcore", str(self.directory), *options]
+
     def start(self, *options: str) -> RunningInstance:
         """Run it, and return when it is ready."""
         with tempfile.TemporaryDirectory(prefix="rq-ready-", dir="/tmp") as folder:
@@ -111,7 +115,7 @@ class RunningInstance:
                 environ = {**self.environ, "NOTIFY_SOCKET": f"{folder}/ready"}
                 with self.log.open("ab") as log:
                     self.process = subprocess.Popen(
-                        [sys.executable, "-m", "rqcore", str(self.directory), *options],
+                        self.command(*options),
                         env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     )  # fmt: skip
                 self._await_ready(listener)
