@@ -167,8 +167,8 @@ def _about(standing: Standing) -> dict[str, Any]:
 def _shown(rule: Rule) -> dict[str, Any]:
     return {
         "name": rule.name, "line": rule.line or None, "action": rule.action,
-        "src": rule.src.pattern if rule.src is not None else None,
-        "dest": rule.dest.pattern if rule.dest is not None else None,
+        "src": rule.src.text if rule.src is not None else None,
+        "dest": rule.dest.text if rule.dest is not None else None,
         "delay": rule.delay, "log": rule.log,
         "route": [[{"host": h.text, "weight": h.weight} for h in group] for group in rule.route],
     }  # fmt: skip
@@ -182,7 +182,7 @@ def _line(rule: Rule) -> str:
         if rule.action not in ("done", "err")
     )
     patterns = [
-        f"{key} /{pattern.pattern}/"
+        f"{key} {pattern}"
         for key, pattern in (("src", rule.src), ("dest", rule.dest))
         if pattern is not None
     ]

@@ -2,8 +2,8 @@ r"""Ruby's regular expressions, as far as both languages mean the same: `transla
 
 Pure.  What a rules file of the first RQ can hold between its slashes becomes a pattern of Python's
 `re` that finds the same: ``^`` and ``$`` are those of lines, ``\z`` and ``\Z`` ends of the text, ``\h``
-a hexadecimal digit, ``\d``, ``\w`` and ``\s`` are ASCII.  What Python has no like of is refused, as is
-``#{}``: nothing in a rules file is ever executed.
+a hexadecimal digit; ``\d``, ``\w`` and ``\s`` are ASCII, ``[[:alpha:]]`` and ``\b`` are not.  What
+Python has no like of is refused, as is ``#{}``: nothing in a rules file is ever executed.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ from __future__ import annotations
 import re
 import warnings
 
+from rqcore_router.posix import POSIX, members
+
 _FLAGS = {"i": re.IGNORECASE, "m": re.DOTALL, "x": re.VERBOSE, "o": re.RegexFlag(0)}
 #: Escapes outside of brackets that are written otherwise.
 _ESCAPES = {
-    "z": r"\Z", "Z": r"(?=\n?\Z)", "h": "[0-9a-fA-F]", "H": "[^0-9a-fA-F]", "e": r"\x1b", "/": "/",
+    "z": r"\Z", "Z": r"(?=\n?\Z)", "e": r"\x1b", "/": "/", "B": r"(?!\b)",
 }  # fmt: skip
-#: Escapes that mean the same, outside and inside of brackets.
-_SAME = set("ABbdDwWsSnrtfva")
-_SAME_INSIDE = set("dDwWsSnrtfvab")
-_POSIX = {
-    "alpha": "a-zA-Z", "digit": "0-9", "alnum": "a-zA-Z0-9", "upper": "A-Z", "lower": "a-z",
-    "xdigit": "0-9a-fA-F", "space": r"\s", "blank": r" \t", "word": r"\w",
-    "punct": r"!-/:-@\[-`{-~", "cntrl": r"\x00-\x1f\x7f", "print": r"\x20-\x7e", "graph": r"\x21-\x7e",
+#: Escapes that mean the same, outside and inside of brackets; ``\b`` is another thing in each.
+_SAME = set("Abnrtfva")
+_SAME_INSIDE = set("bnrtfva")
+#: Kinds of characters, as what stands within brackets: these are ASCII in Ruby, and all else is not.
+_SETS = {
+    "d": "0-9", "D": r"\x00-\x2f\x3a-\U0010ffff",
+    "w": "0-9A-Z_a-z", "W": r"\x00-\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\U0010ffff",
+    "s": r"\x09-\x0d\x20", "S": r"\x00-\x08\x0e-\x1f\x21-\U0010ffff",
+    "h": "0-9A-Fa-f", "H": r"\x00-\x2f\x3a-\x40\x47-\x60\x67-\U0010ffff",
 }  # fmt: skip
+_BEGIN_OF_LINE = r"(?:\A|(?<=\n)(?!\Z))"
 _GROUP = re.compile(
     r"\?(?:(?P<same>:|=|!|<=|<!|>)|<(?P<name>[A-Za-z_]\w*)>|(?P<flags>[imx]*(?:-[imx]+)?):)",
     re.ASCII,
@@ -39,13 +44,15 @@ class UnlikeError(ValueError):
 
 def translated(source: str, flags: str) -> re.Pattern[str]:
     """The pattern of ``/source/flags``.  Raises `UnlikeError`."""
-    given = re.ASCII | re.MULTILINE
+    given = re.RegexFlag(re.MULTILINE)
     for flag in flags:
         if flag not in _FLAGS:
             raise UnlikeError(f"the flag {flag!r} is not known; there are {', '.join(_FLAGS)}")
         given |= _FLAGS[flag]
     if "i" in flags and not source.isascii():
         raise UnlikeError("with the flag i only ASCII letters can be told")
+    if "i" in flags and ("[:upper:]" in source or "[:lower:]" in source):
+        raise UnlikeError("with the flag i upper and lower are the same; write [:alpha:]")
     text = _Translation(source).whole()
     try:
         with warnings.catch_warnings():
@@ -81,6 +88,8 @@ class _Translation:
                 raise UnlikeError(f"#{self._source[self._at]} would be executed; write it out")
             case "{":
                 return self._bounds()
+            case "^":
+                return _BEGIN_OF_LINE
             case _:
                 return char
 
@@ -101,6 +110,8 @@ class _Translation:
         char = self._take()
         if char in _ESCAPES:
             return _ESCAPES[char]
+        if char in _SETS:
+            return f"[{_SETS[char]}]"
         if char in _SAME:
             return f"\\{char}"
         found = self._matched(_BACKWARD, start)
@@ -153,9 +164,9 @@ class _Translation:
         rest = self._source[self._at :]
         if char == "[":
             name = rest[1:].partition(":]")[0]
-            if rest.startswith(":") and name in _POSIX:
+            if rest.startswith(f":{name}:]") and name in POSIX:
                 self._at += len(name) + 3
-                return _POSIX[name]
+                return members(name)
             raise UnlikeError("brackets within brackets are not known; write \\[ for a bracket")
         if char == "&" and rest.startswith("&"):
             raise UnlikeError("&& within brackets is not known")
@@ -164,7 +175,7 @@ class _Translation:
         if char == "\\":
             start = self._at
             kind = self._take()
-            if kind == "h":
-                return "0-9a-fA-F"
+            if kind in _SETS:
+                return _SETS[kind]
             return f"\\{kind}" if kind in _SAME_INSIDE else self._literal(start)
         return char if char in "-^" else re.escape(char)

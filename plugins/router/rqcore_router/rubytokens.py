@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from rqcore_router.problems import Findings
 from rqcore_router.rubyregex import UnlikeError, translated
+from rqcore_router.rules import Pattern
 
 Kind = Literal["word", "string", "regex", "symbol", "number", "comma", "open", "close", "wrong"]
 
@@ -27,7 +28,7 @@ _LONGEST_NUMBER = 20
 
 
 class Token(NamedTuple):
-    """A word of the file; ``value`` is what a string, a regex (compiled), a number stands for."""
+    """A word of the file; ``value`` is what a string, a regex (a `Pattern`), a number stands for."""
 
     kind: Kind
     line: int
@@ -80,7 +81,8 @@ def _token(match: re.Match[str], line: int) -> Token:
         value = _ESCAPE.sub(lambda m: m[1] if m[1] in "\\'" else m[0], match["single"])
         return Token("string", line, value, text)
     if match["regex"] is not None:
-        return Token("regex", line, translated(match["regex"], match["flags"]), text)
+        source, flags = match["regex"], match["flags"]
+        return Token("regex", line, Pattern(source, translated(source, flags), flags), text)
     if match["symbol"] is not None:
         return Token("symbol", line, match["symbol"], text)
     if match["number"] is not None:

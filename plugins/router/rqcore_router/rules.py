@@ -33,6 +33,18 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression: as it was written, and what is searched with."""
+
+    text: str
+    compiled: re.Pattern[str]
+    flags: str = ""
+
+    def __str__(self) -> str:
+        return f"/{self.text}/{self.flags}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.
 
@@ -45,16 +57,16 @@ class Rule:
     name: str
     line: int
     action: Action
-    src: re.Pattern[str] | None = None
-    dest: re.Pattern[str] | None = None
+    src: Pattern | None = None
+    dest: Pattern | None = None
     route: tuple[tuple[Host, ...], ...] = ()
     delay: float = 0.0
     log: bool = False
 
     def matches(self, src: str, dest: str) -> bool:
         """Does it take a message with these?"""
-        return (self.src is None or self.src.search(src) is not None) and (
-            self.dest is None or self.dest.search(dest) is not None
+        return (self.src is None or self.src.compiled.search(src) is not None) and (
+            self.dest is None or self.dest.compiled.search(dest) is not None
         )
 
 
@@ -83,7 +95,7 @@ class Rules:
 class Draft:
     """A rule as it was read: what was right in it; ``lines`` says where each key stands.
 
-    Values: ``src`` and ``dest`` compiled patterns, ``action`` text, ``route`` a list of `Host`s and of
+    Values: ``src`` and ``dest`` a `Pattern`, ``action`` text, ``route`` a list of `Host`s and of
     lists of them, ``delay`` a number, ``log`` a truth value.  A key that was read, but was wrong, is
     in ``lines`` only.
     """

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rqcore_router.problems import Findings, Problem, RulesError
-from rqcore_router.rules import KEYS, Draft, Host, Rules, build
+from rqcore_router.rules import KEYS, Draft, Host, Pattern, Rules, build
 
 # What a TOML text consists of, where only its lines matter: strings, which may hold anything,
 # comments, brackets, ends of lines, and the rest.
@@ -86,7 +86,7 @@ def _value(key: str, value: Any, line: int, findings: Findings) -> Any:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
-                    return re.compile(value)
+                    return Pattern(value, re.compile(value))
             except (re.error, RecursionError, OverflowError, Warning) as error:
                 findings.add(line, f"{key} is no regular expression: {error}")
                 return None

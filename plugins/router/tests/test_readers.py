@@ -151,6 +151,7 @@ def test_the_page_tells_what_hosts_mean() -> None:
         ('rule "x"\nsrc /(/\naction :err', 2, "is no regular expression"),
         ('rule "x"\nsrc /a/u\naction :err', 2, "the flag 'u' is not known"),
         ('rule "x"\nsrc /é/i\naction :err', 2, "only ASCII letters"),
+        ('rule "x"\nsrc /[[:upper:]]/i\naction :err', 2, "upper and lower are the same"),
         ('rule "x"\nsrc /\\p{L}/\naction :err', 2, "\\p is not known here"),
         ('rule "x"\nsrc /[a[b]]/\naction :err', 2, "brackets within brackets"),
         ('rule "x"\nsrc /[a&&b]/\naction :err', 2, "&& within brackets"),
