@@ -7,7 +7,7 @@ reads along.  An exchange has five points:
 ``midway``     half of the request's body has been passed on (only where it has one)
 ``arrived``    all of the request has been passed on
 ``answering``  the head of the answer is here, and nothing of it has been passed back
-``answered``   all of the answer has been passed back
+``answered``   all of the answer has been passed back (a reset may still overtake the end of it)
 
 A `Trap` names a kind of request (`kind_of`) and a point; the first exchange that comes there runs into
 it: the trap's action is called in the thread that carries these bytes, and the exchange waits for it.
