@@ -141,6 +141,17 @@ def test_after_a_pause_of_the_queue_who_was_called_is_called_again() -> None:
     assert it.calls() == []
 
 
+def test_what_is_held_again_and_again_takes_no_more_room() -> None:
+    it = book(limit=1)
+    it.started("0", A)
+    for _ in range(100):
+        for number in range(1, 6):
+            assert ask(it, f"{number}", 10) is not None
+    assert len(it.peer(A).heap) < 100
+    it.ended("0", A)
+    assert it.calls() == ["1"]
+
+
 def test_tries_to_dead_peers_leave_workers_to_the_living() -> None:
     it = book(tries=1)
     for name in (A, B):

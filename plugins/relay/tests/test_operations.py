@@ -136,6 +136,17 @@ def test_a_peer_that_answers_again_is_not_unreachable_though_nobody_waits(
     assert near.peer_until(dead, lambda entry: entry["messages"])["reachable"] is True
 
 
+def test_a_pause_and_a_reload_lose_nobody(near: Near, living: str) -> None:
+    assert near.rq("queue", "pause", "relay").returncode == 0
+    sent = [near.send("relay", dest=f"{living}q/work") for _ in range(6)]
+    near.configure(plugins={"relay": {"per_peer": 1}})
+    assert near.rq("reload").returncode == 0
+    assert near.rq("queue", "resume", "relay").returncode == 0
+    for msg_id in sent:
+        near.until("relay", msg_id, "relayed")
+    near.peer_until(living, lambda entry: not entry["running"] and not entry["waiting"])
+
+
 def peers(near: Near) -> list[dict[str, Any]]:
     report = json.loads(near.rq("relay", "--json").stdout)
     assert report["alive"] is True
