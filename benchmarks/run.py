@@ -31,6 +31,7 @@ from benchmarks import (
     latency,
     limits,
     million,
+    relay,
     upload,
     web,
 )
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
     "web": web.measure,
     "million": million.measure,
     "upload": upload.measure,
+    "relay": relay.measure,
 }
 
 
