@@ -44,6 +44,11 @@ class Progress:
         """Whoever adds from now on is stopped by `StoppedError`."""
         self._stopped = True
 
+    def halted(self, why: str) -> None:
+        """Tell why it does not go on just now."""
+        with self._lock:
+            self._tell(f"{share(self._there, self._total)}, {why}")
+
     def add(self, size: int, again: int = 0) -> None:
         """So many bytes were sent, ``again`` of them once more.  Raises `StoppedError`."""
         with self._lock:
@@ -64,12 +69,17 @@ class Progress:
             self._tell(words(self._there, self._total, rate))
 
 
+def share(there: int, total: int) -> str:
+    """How much is there: ``45% of 1.2 GB``."""
+    return f"{100 * min(there, total) // total if total else 100}% of {amount(total)}"
+
+
 def words(there: int, total: int, rate: float) -> str:
     """The status: how much is there, how fast it goes (bytes per second), how long it will take."""
-    share = f"{100 * min(there, total) // total if total else 100}% of {amount(total)}"
+    done = share(there, total)
     if rate < 1:
-        return f"{share}, waiting"
-    return f"{share}, {amount(rate)}/s, {duration((total - min(there, total)) / rate)} left"
+        return f"{done}, waiting"
+    return f"{done}, {amount(rate)}/s, {duration((total - min(there, total)) / rate)} left"
 
 
 def amount(size: float) -> str:

@@ -24,7 +24,7 @@ from rqcore_relay.http import Answer, Body, Http, Piece
 from rqcore_relay.job import Attachment, Job, Upload
 from rqcore_relay.progress import Progress
 from rqcore_relay.transfer import Standing, checked_id, unexpected
-from rqcore_relay.verdict import CutError, ForgottenError, GivenUpError, TroubleError
+from rqcore_relay.verdict import CutError, ForgottenError, GivenUpError, TroubleError, one_line
 
 #: Smaller files are sent at once: sending one again costs less than asking how far it has come.
 _SMALL = 256 << 10
@@ -166,10 +166,11 @@ class _Sending:
                     furthest, pauses = offset, iter(_PAUSES)
                 if self._append(fd, upload, offset, progress):
                     return
-            except CutError:
+            except CutError as error:
                 pause = next(pauses, None)
                 if pause is None or furthest < 0:
                     raise
+                progress.halted(f"it goes on soon: {one_line(error)}")
                 sleep(pause)
 
     def _at_once(self, fd: int, progress: Progress) -> None:

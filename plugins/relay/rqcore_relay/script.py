@@ -90,6 +90,7 @@ class Script:
                 f"{job.dest} is no queue and no URL of one; correct dest, send it again"
             )
         log(f"attempting remote {job.url}")
+        self._show(f"connecting to {self.peer}")
         return self._send(options, attachments)
 
     def _send(self, options: Options, attachments: list[Attachment]) -> str:

@@ -75,6 +75,14 @@ def test_what_is_sent_again_is_counted_apart() -> None:
     assert (progress.sent, progress.resent) == (70, 30)
 
 
+def test_why_it_does_not_go_on_is_told_at_once() -> None:
+    told = list[str]()
+    progress = Progress(200, told.append, Clock())
+    progress.add(50)
+    progress.halted("it goes on soon: cut off")
+    assert told == ["25% of 200 B, it goes on soon: cut off"]
+
+
 def test_whoever_goes_on_after_a_failure_is_stopped() -> None:
     progress = Progress(100, lambda _: None, Clock())
     progress.stop()

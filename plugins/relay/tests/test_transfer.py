@@ -7,6 +7,7 @@ import os
 import subprocess
 import sysconfig
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +148,28 @@ def test_a_file_that_was_cut_off_goes_on_in_the_next_run(pair: Pair, tap: Tap, b
     pair.relayed(msg_id)
     pair.once(msg_id, big, SMALL)
     assert 0 < tap.passed - passed < len(big) - 1_000_000
+
+
+def test_what_is_going_on_is_the_status(pair: Pair, tap: Tap, big: bytes) -> None:
+    """Before the peer has said a word, and while it is cut off in the midst of a file."""
+
+    def sees(text: str) -> Callable[[], object]:
+        return lambda: pair.near.until(
+            "relay", msg_id, "run", matching=lambda found: text in found["status"]
+        )
+
+    with pair.held():
+        msg_id = pair.send(big)
+        tap.rule(
+            "OPTIONS",
+            "",
+            "before",
+            act=sees(f"run - connecting to http://127.0.0.1:{pair.port}/"),
+            cut=False,
+        )
+        tap.rule("PATCH", "", "within", at=1_000_000)
+        tap.rule("HEAD", "", "before", act=sees("it goes on soon: "), cut=False)
+    pair.relayed(msg_id)
 
 
 def test_files_go_side_by_side(pair: Pair, tap: Tap, big: bytes) -> None:
