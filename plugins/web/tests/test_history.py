@@ -438,6 +438,7 @@ def test_the_history_over_http(web: Web) -> None:
     web.rq.queue("test", web.HELLO)
     web.start()
     url = "api/v1/queues/test/history"
+    told: dict[str, Any] = {}
     ended: list[Any] = []
     while not ended:  # a run counts when its begin was seen, too
         send_until_counted(web)
