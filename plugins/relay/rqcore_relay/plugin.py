@@ -48,6 +48,9 @@ def rq_configure(options: Mapping[str, Any], instance: InstanceInfo) -> None:
 @hookimpl
 def rq_register_queues(instance: InstanceInfo) -> list[Mapping[str, Any]]:  # noqa: ARG001 - by the hook
     """Bring the queue relay, with the script that is installed beside this plugin."""
+    # The queue's process inherits it, and need not load it while it starts.
+    import rqcore_relay.desk  # noqa: F401, PLC0415 - the manager alone is asked this
+
     script = os.path.join(sysconfig.get_path("scripts"), "rq-relay")
     return [{"name": QUEUE, "script": script, "num_workers": _options.num_workers}]
 

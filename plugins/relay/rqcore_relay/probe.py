@@ -4,7 +4,7 @@ It sleeps until ``peers.json`` (`rqcore_relay.state`) says that a peer was not r
 asked for its ``q.txt`` after 1, 2, 4, … 30 seconds; any answer of HTTP but a 5xx counts.  Then it says
 so in ``probes.json``, notes in ``peers.json`` that nobody knows any more whether the peer is reachable,
 and has the message run whose turn it is: when that gets through, the queue's process lets the others
-follow.  A peer whose answers come to nothing is asked again after a pause that goes on growing.
+follow.
 
 The probes of several peers run side by side, in threads.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from time import time
+from time import monotonic, time
 
 from rqcore import durable
 from rqcore.client import QueueClient
@@ -33,7 +33,7 @@ _LOOK_EVERY = 0.25
 _SERVER_ERROR = 500
 
 
-class _Probe:
+class Probe:
     """One peer that is down: how it is asked."""
 
     def __init__(self) -> None:
@@ -41,6 +41,25 @@ class _Probe:
         self.timer: Timer | None = None
         #: What ``probes.json`` says of it: ``tried``, ``answered``, ``error``, ``next``.
         self.told: dict[str, object] = {"tried": None, "answered": None, "error": None}
+        self._vain = 0
+        self._not_before = 0.0
+
+    def heard(self, problem: str, now: float, at: float) -> bool:
+        """It was asked: may a message try now?  ``now`` is monotonic, ``at`` unix time.
+
+        Where it answers all the time, and yet no message gets through, messages try no oftener than
+        they would without it: after 10, 40, 90 … seconds.
+        """
+        self.told["error"] = problem or None
+        if problem:
+            self._vain, self._not_before = 0, 0.0
+            return False
+        if now < self._not_before:
+            return False
+        self._vain += 1
+        self._not_before = now + 10.0 * self._vain**2
+        self.told["answered"] = at
+        return True
 
 
 class Probes:
@@ -51,7 +70,7 @@ class Probes:
         self._directory = directory
         self._files = state.Files(directory)
         self._threads = Threads(loop)
-        self._probes: dict[str, _Probe] = {}
+        self._probes: dict[str, Probe] = {}
         self._looks = False
 
     def look_soon(self) -> None:
@@ -72,7 +91,7 @@ class Probes:
                 timer.cancel()
             changed = True
         for name in down - self._probes.keys():
-            self._probes[name] = _Probe()
+            self._probes[name] = Probe()
             self._later(name)
             changed = True
         if changed:
@@ -105,13 +124,11 @@ class Probes:
         except RqError as error:
             return str(error)
 
-    def _asked(self, name: str, probe: _Probe, problem: str) -> None:
-        probe.told["error"] = problem or None
-        if not problem:
-            probe.told["answered"] = time()
+    def _asked(self, name: str, probe: Probe, problem: str) -> None:
+        may_try = probe.heard(problem, monotonic(), time())
         self._later(name)
         self._tell()
-        if not problem:
+        if may_try:
             _log.info("%s answers", name)
             self._run_next(name)
 

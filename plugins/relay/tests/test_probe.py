@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from rqcore_relay.options import Options, PeerOptions
-from rqcore_relay.probe import ask
+from rqcore_relay.probe import Probe, ask
 
 from rqcore.testing import PATIENCE, free_port
 
@@ -86,3 +86,14 @@ def test_tls_is_verified_unless_that_is_not_wanted(far: Far, tmp_path: Path) -> 
     assert ask(name, Options(), PeerOptions(ca=certificate)) == ""
     assert ask(name, Options(), PeerOptions(verify=False)) == ""
     assert "No such file" in ask(name, Options(), PeerOptions(ca="/no/such.pem"))
+
+
+def test_an_answer_lets_a_message_try_unless_it_did_in_vain_just_now() -> None:
+    probe = Probe()
+    assert not probe.heard("refused", 1, 101)
+    assert probe.told == {"tried": None, "answered": None, "error": "refused"}
+    tries = [now for now in range(2, 200) if probe.heard("", now, 100 + now)]
+    assert tries == [2, 12, 52, 142]
+    assert probe.told["answered"] == 242
+    assert not probe.heard("refused", 200, 300)  # it was really away again
+    assert probe.heard("", 201, 301)
