@@ -286,10 +286,10 @@ def rq_daemon_started(instance: InstanceInfo) -> None:
 
 @hookspec
 def rq_daemon_stopping(instance: InstanceInfo, reason: str) -> None:
-    """The process was asked to end and is about to; be quick.
+    """RQ was asked to end and is about to; be quick.
 
     Called: before the children are told.
-    Process: manager and queue.
+    Process: manager.
     Args:
         instance: the instance.
         reason: why, for people, such as ``"SIGTERM"``.
