@@ -218,9 +218,7 @@ class PlainPeer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away in the middle is no news."""
-        if not isinstance(
-            sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1], OSError
-        ):
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,13 +39,18 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        assert isinstance(sys.exc_info()[1], ConnectionError), "a broken connection is no news"
+
+
 class Front:
     """A server, the proxy before it, and a client."""
 
     def __init__(self) -> None:
         here = Host("here", "127.0.0.1", "/proc/self/ns/net")
         inner, self.port = free_port(), free_port()
-        self._server = ThreadingHTTPServer(("127.0.0.1", inner), Echo)
+        self._server = Server(("127.0.0.1", inner), Echo)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         self.proxy = Proxy(
