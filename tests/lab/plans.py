@@ -69,6 +69,8 @@ class Plan:
     before: tuple[str, str] | None = None
     #: Does another message go to the third machine meanwhile?
     bystander: bool = False
+    #: So many more messages go to the same receiver, without attachments.
+    more: int = 0
 
     def __str__(self) -> str:
         return f"history {self.number}: " + ", ".join(
@@ -96,6 +98,7 @@ def plan(seed: int, number: int) -> Plan:
         number, far, kind, point, accident, sender, receiver, files, wire,
         lasts=chance.choice((0.0, 0.3, 1.5)), left=chance.choice((0, 20_000, 200_000)),
         before=_AFTER.get(kind), bystander=chance.random() < 0.3,
+        more=chance.choice((0, 0, 0, 4)),
     )  # fmt: skip
 
 
