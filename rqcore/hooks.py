@@ -44,22 +44,38 @@ class Hooks(PluginRegistry):
     def __init__(self, options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         super().__init__()
         self._options = dict(options or {})
+        #: By plugin: was it content with its first options?
+        self._content: dict[str, bool] = {}
 
     # --- plugins themselves -----------------------------------------------------------------
 
     def configure(
         self, instance: InstanceInfo, options: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> None:
-        """Give each plugin its options, new ones after a reload; one that objects is disabled."""
+    ) -> list[str]:
+        """Give each plugin its options, new ones after a reload; returns who objects, in words.
+
+        One that objects to its first options is disabled; to later ones: it goes on with those it has.
+        """
         if options is not None:
             self._options = dict(options)
+        problems = [
+            f"plugin {name} was left out when this process started, for its options; what was corrected "
+            "counts after: rq restart"
+            for name, content in self._content.items()
+            if not content
+        ]
         for impl in self._plan["rq_configure"]:
-            given = {"options": self._options.get(impl.plugin.name, {}), "instance": instance}
+            name = impl.plugin.name
+            given = {"options": self._options.get(name, {}), "instance": instance}
             answer = self._attempt(impl, given, refuse_coroutine)
-            if answer.error and impl.plugin.status == "ok":
+            if answer.error and self._content.get(name):
+                problems.append(f"plugin {name} goes on with the options it has: {answer.error}")
+            elif answer.error and impl.plugin.status == "ok":
                 self._disable(impl.plugin, f"its options: {answer.error}")
+            self._content.setdefault(name, not answer.error)
         for name in self._options:
             self._warn_unused_options(name)
+        return problems
 
     def plugin_quarantined(self, plugin_name: str, hook_name: str, error: str) -> None:
         """A plugin is not called any more (told by the isolation itself)."""

@@ -197,7 +197,8 @@ def rq_configure(options: Mapping[str, Any], instance: InstanceInfo) -> None:
             when there is nothing.
         instance: the instance that the process works for.
     Returns: nothing.
-    If it raises: the plugin is disabled in this process, with the error as the reason.
+    If it raises: at a start, the plugin is disabled in this process, with the error as the reason;
+        later, it is told to whoever had the config read, and the plugin goes on with what it has.
     Since: 1.0
     """
 

@@ -324,15 +324,16 @@ class Manager:
         """Read all configuration anew; ``then`` is told what was wrong with it, in words.
 
         New queues start, removed ones stop, the others take their new configuration without
-        disturbing what runs.  A main config that is wrong leaves the old one in force.  ``then`` is
-        called when the new queues can be used, or it is known that they cannot.
+        disturbing what runs.  A main config that is wrong leaves the old one in force; options that a
+        plugin objects to leave it those that it has.  ``then`` is called when the new queues can be
+        used, or it is known that they cannot.
         """
         notify(RELOADING="1", MONOTONIC_USEC=str(int(monotonic() * 1_000_000)))
         problems = []
         try:
             self.settings, warnings = self.instance.load_config()
             problems += [str(warning) for warning in warnings]
-            self.hooks.configure(self.info, self.settings.plugins)
+            problems += self.hooks.configure(self.info, self.settings.plugins)
             self._login = self._take_login_environment()
         except RqError as error:
             problems.append(f"the old main configuration stays in force: {error}")

@@ -286,7 +286,8 @@ class QueueProcess:
         self.settings, self.config = settings, config
         self.work.login = login
         instance = InstanceInfo(str(self.instance.directory), settings.base_url, settings.raw)
-        self.hooks.configure(instance, settings.plugins)
+        for problem in self.hooks.configure(instance, settings.plugins):
+            _log.warning("queue %s: %s", self.name, problem)
         self.info = self.spool.queue = self._describe(config)
         self.schedule.reconfigure(
             config.num_workers, config.blocking_params, config.coalesce_params

@@ -719,6 +719,8 @@ from rqcore.hookspecs import Reject, hookimpl
 @hookimpl
 def rq_configure(options):
     global _reason
+    if options.get("reason") == 0:
+        raise ValueError("reason must be text")
     _reason = options.get("reason")
 
 @hookimpl
@@ -736,13 +738,15 @@ def test_a_reload_gives_plugins_their_new_options(rq_instance: RunningInstance) 
     journal = Journal(rq)
     rq.start()
     assert "old reason" in rq.client("test").call("create_message", {"dest": "test"})[1]
-    for count, reason in enumerate(("new reason", ""), 1):
-        rq.configure(plugins={"option": {"reason": reason}})
-        rq.manager.ask("reload")
+    steps = (("new reason", "new reason"), (0, "new reason"), ("", ""))
+    for count, (given, in_force) in enumerate(steps, 1):
+        rq.configure(plugins={"option": {"reason": given}})
+        problems = rq.manager.ask("reload")
+        assert ("goes on with the options it has" in str(problems)) == (given == 0)
         journal.until("queue_config_reloaded", count=count)
         word, answer = rq.client("test").call("create_message", {"dest": "test"})
-        assert (word == "fail") == bool(reason)
-        assert reason in answer
+        assert (word == "fail") == bool(in_force)
+        assert in_force in answer
 
 
 def test_without_plugins(rq_instance: RunningInstance) -> None:

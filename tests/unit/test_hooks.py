@@ -476,8 +476,31 @@ def test_hook_configure(caplog: pytest.LogCaptureFixture) -> None:
     assert "options for plugin 'webhok', which is not there: did you mean webhook?" in caplog.text
     assert "options for plugin silent (given), which takes none" in caplog.text
     seen.clear()
-    hooks.configure(INSTANCE, {"webhook": {"timeout": 4}})
+    (left_out,) = hooks.configure(INSTANCE, {"webhook": {"timeout": 4}})
+    assert left_out.startswith(
+        "plugin picky was left out when this process started, for its options"
+    )
     assert ({"timeout": 4}, INSTANCE) in seen
+
+
+def test_options_that_a_plugin_objects_to_later_are_told_and_leave_it_at_work() -> None:
+    taken: list[object] = []
+
+    def configure(options: dict[str, object]) -> None:
+        if options.get("timeout") == "long":
+            raise ValueError("timeout must be a number")
+        taken.append(options)
+
+    hooks = Hooks({"webhook": {"timeout": 3}})
+    hooks.register(plugin(rq_configure=configure, rq_check_message=lambda: None), "webhook")
+    assert hooks.configure(INSTANCE) == []
+    (problem,) = hooks.configure(INSTANCE, {"webhook": {"timeout": "long"}})
+    assert problem.startswith(
+        "plugin webhook goes on with the options it has: ValueError: timeout must be a number"
+    )
+    assert hooks.has("rq_check_message")
+    assert hooks.configure(INSTANCE, {"webhook": {"timeout": 4}}) == []
+    assert taken == [{"timeout": 3}, {"timeout": 4}]
 
 
 def test_hook_add_hookspecs() -> None:
