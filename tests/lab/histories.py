@@ -151,7 +151,7 @@ class History:
             if bystander is not None and plan.accident not in _AT_THE_SENDER:
                 self._see_through(bystander)  # it does not wait for the end of the accident
         finally:
-            self._heal()
+            self._heal(trap)
         if trap.failed is not None:
             raise trap.failed
         self.sprung = trap.sprung.is_set()
@@ -204,9 +204,12 @@ class History:
         while time.monotonic() < over and self._look(self.msg_id)[0] not in ("relayed", "err"):
             select.select([], [], [], _LOOK)
 
-    def _heal(self) -> None:
+    def _heal(self, trap: Trap) -> None:
         """Nothing is wrong any more."""
         self.receiver.proxy.clear()
+        if trap.begun.is_set():  # an exchange goes on while its accident happens: that may end last
+            assert trap.sprung.wait(PATIENCE), "the accident does not end"
+            self.receiver.proxy.clear()
         self.lab.network.mend()
         self.lab.empty(self.plan.receiver)
         for machine in (self.sender, self.receiver):

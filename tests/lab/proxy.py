@@ -80,6 +80,8 @@ class Trap:
     act: Callable[[Exchange], object]
     #: So many exchanges may pass the point before.
     skip: int = 0
+    #: Set when an exchange has run into it, before the action is called.
+    begun: threading.Event = field(default_factory=threading.Event)
     #: Set when the action has ended.
     sprung: threading.Event = field(default_factory=threading.Event)
     #: What the action raised, if it did.
@@ -144,6 +146,7 @@ class Proxy:
             if trap is None:
                 return
             self._traps.remove(trap)
+            trap.begun.set()
         try:
             trap.act(exchange)
         except BaseException as error:  # noqa: BLE001 - raised where the trap was set
