@@ -55,7 +55,7 @@ class Options:
     num_workers: int = 16
     #: Transfers to one peer at a time.
     per_peer: int = 4
-    #: Attempts after which a message is given up.
+    #: Tries that may fail; when one more does, the message is given up.
     max_tries: int = 15
     #: A message that is older is given up at its next failure; 0 for never.
     give_up_after: int = 0

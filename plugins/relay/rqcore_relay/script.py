@@ -31,6 +31,8 @@ from rqcore_relay.verdict import (
 )
 
 _PIPE = 3
+#: The queue that carries messages, here and on every other machine.
+_QUEUE = "relay"
 
 
 def main() -> int:
@@ -79,6 +81,7 @@ class Script:
             log("FORCE REMOTE")
         if job.url and f"{job.orig_msg_id}".startswith(f"{job.url}/"):
             raise GivenUpError("Relay loop detected: RQ_DEST queue same as RQ_ORIG_MSG_ID")
+        _refuse_circles(job)
         attachments = job.attachments()
         queue = local.here(job)
         if queue is not None:
@@ -115,7 +118,8 @@ class Script:
         )  # fmt: skip
         with contextlib.suppress(OSError):  # then the former notes count
             job.note()
-        self._end(verdict(trouble, patience, job.relay_id, _random), trouble)
+        name = f"{job.queue}/{job.msg_id}"
+        self._end(verdict(trouble, patience, name, job.relay_id, _random), trouble)
 
     def _end(self, line: str, trouble: TroubleError | None) -> None:
         log(line)
@@ -132,6 +136,23 @@ class Script:
 
     def _show(self, words: str) -> None:
         say(f"run {words}")
+
+
+def _refuse_circles(job: Job) -> None:
+    """A message that goes through relay again and again would be a new one each time, without end.
+
+    Raises `GivenUpError`.
+    """
+    queue = job.dest.rstrip("/").rpartition("/")[2]
+    if queue == _QUEUE or ("://" not in job.dest and queue == job.queue):
+        raise GivenUpError(
+            f"{queue} cannot be a destination; name the queue that is to run the message"
+        )
+    if job.count > job.max_count:
+        raise GivenUpError(
+            f"the message goes in a circle: it was passed on {job.count} times, its max_count is "
+            f"{job.max_count}"
+        )
 
 
 def say(line: str) -> None:

@@ -53,13 +53,18 @@ class Patience:
     give_up_after: float
 
     def end(self) -> str:
-        """Why this was the last try; empty when it was not."""
+        """After how much this was the last try; empty when it was not.
+
+        With ``max_tries`` of 15 the 16th failure is the last, as in the contract ("more than 15 times"),
+        with a ``max_count`` of 15 the 15th.
+        """
+        tries = "1 try" if self.count == 0 else f"{self.count + 1} tries"
         if self.count >= self.max_tries:
-            return f"more than {self.max_tries} tries (max_tries)"
+            return f"{tries} (max_tries is {self.max_tries})"
         if self.count + 1 >= self.max_count:
-            return f"{self.count + 1} tries (max_count of the message)"
+            return f"{tries} (max_count of the message is {self.max_count})"
         if self.give_up_after and self.age > self.give_up_after:
-            return f"more than {self.give_up_after:g} s (give_up_after)"
+            return f"{tries} in more than {self.give_up_after:g} s (give_up_after)"
         return ""
 
 
@@ -70,14 +75,19 @@ def delay(count: int, retry_after: float | None, random: Callable[[], float]) ->
 
 
 def verdict(
-    trouble: TroubleError, patience: Patience, prepared: str, random: Callable[[], float]
-) -> str:
-    """The line for RQ; ``prepared`` is the full id of a copy that may lie at the peer, or empty."""
+    trouble: TroubleError, patience: Patience, name: str, prepared: str,
+    random: Callable[[], float],
+) -> str:  # fmt: skip
+    """The line for RQ; ``name`` is ``relay/ID`` of the message, as the command line takes it.
+
+    ``prepared`` is the full id of a copy that may lie at the peer, or empty.
+    """
     end = patience.end()
     if not end:
         return f"resend {delay(patience.count, trouble.retry_after, random)}-{one_line(trouble)}"
     where = f"; a prepared copy may lie at {prepared}" if prepared else ""
-    return f"fail given up after {end}: {one_line(trouble)}{where}"
+    remedy = f"; to take it up again: rq retry {name}"
+    return f"fail given up after {end}: {one_line(trouble)}{where}{remedy}"
 
 
 def one_line(text: object) -> str:

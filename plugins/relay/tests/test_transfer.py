@@ -239,6 +239,26 @@ def test_a_loop_is_told(pair: Pair, tap: Tap) -> None:
     pair.relayed(pair.send(orig_msg_id=f"{pair.url}2/20260101.0000.00.000.7"))
 
 
+@pytest.mark.parametrize("dest", ["relay", "/q/relay", "{far}/q/relay", "{far}/root/q/relay/"])
+def test_relay_is_no_destination(pair: Pair, tap: Tap, dest: str) -> None:
+    """Each hop would make a new message, without end."""
+    msg_id = pair.send(SMALL, dest=dest.format(far=f"http://127.0.0.1:{pair.port}"))
+    message = pair.near.until("relay", msg_id)
+    assert message["status"] == (
+        "err - relay cannot be a destination; name the queue that is to run the message"
+    )
+    assert tap.seen == []
+    assert pair.near.ask("relay", "num_messages")["que"] == 0
+
+
+def test_what_goes_in_a_circle_ends(pair: Pair, tap: Tap) -> None:
+    message = pair.near.until("relay", pair.send(count=16))
+    assert message["status"] == (
+        "err - the message goes in a circle: it was passed on 16 times, its max_count is 15"
+    )
+    assert tap.seen == []
+
+
 def test_a_queue_of_any_name(pair: Pair, tap: Tap) -> None:
     for tap.plain in (False, True):
         msg_id = pair.send(SMALL, dest=pair.url.replace("test", "größe"))
@@ -306,8 +326,11 @@ def test_the_peers_own_word(pair: Pair, tap: Tap) -> None:
     pair.once(msg_id)
     msg_id = pair.send(dest=pair.url.replace("test", "nowhere"), max_count=1)
     message = pair.near.until("relay", msg_id)
-    assert message["status"].startswith("err - given up after 1 tries (max_count of the message): ")
+    assert message["status"].startswith(
+        "err - given up after 1 try (max_count of the message is 1): "
+    )
     assert "no such queue: nowhere" in message["status"]
+    assert message["status"].endswith(f"; to take it up again: rq retry relay/{msg_id}")
 
 
 def test_what_was_given_up_is_taken_up_again(pair: Pair, tap: Tap, big: bytes) -> None:

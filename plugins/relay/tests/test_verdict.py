@@ -37,11 +37,14 @@ def test_a_peer_is_left_alone_as_long_as_it_wants(count: int, wanted: float, ran
     ("given_", "why"),
     [
         ({"count": 14, "max_count": 100}, ""),
-        ({"count": 15, "max_count": 100}, "more than 15 tries (max_tries)"),
+        ({"count": 15, "max_count": 100}, "16 tries (max_tries is 15)"),
+        ({"max_tries": 1}, ""),
+        ({"count": 1, "max_tries": 1}, "2 tries (max_tries is 1)"),
         ({"count": 13}, ""),
-        ({"count": 14}, "15 tries (max_count of the message)"),
+        ({"count": 14}, "15 tries (max_count of the message is 15)"),
+        ({"max_count": 1}, "1 try (max_count of the message is 1)"),
         ({"age": 99, "give_up_after": 100}, ""),
-        ({"age": 101, "give_up_after": 100}, "more than 100 s (give_up_after)"),
+        ({"age": 101, "give_up_after": 100}, "1 try in more than 100 s (give_up_after)"),
         ({"age": 1e9}, ""),
     ],
 )
@@ -52,15 +55,16 @@ def test_the_end_of_patience(given_: dict[str, float], why: str) -> None:
 def test_the_last_word_and_where_a_copy_may_lie() -> None:
     trouble = TroubleError("http://far:3333/ answers: no\nroom", 7)
     assert (
-        verdict(trouble, patience(), FULL_ID, lambda: 0.5)
+        verdict(trouble, patience(), "relay/7", FULL_ID, lambda: 0.5)
         == "resend 7-http://far:3333/ answers: no room"
     )
-    given_up = verdict(trouble, patience(count=15, max_count=99), FULL_ID, lambda: 0.5)
+    end = patience(count=15, max_count=99)
+    given_up = verdict(trouble, end, "relay/7", FULL_ID, lambda: 0.5)
     assert given_up == (
-        "fail given up after more than 15 tries (max_tries): http://far:3333/ answers: no room; "
-        f"a prepared copy may lie at {FULL_ID}"
+        "fail given up after 16 tries (max_tries is 15): http://far:3333/ answers: no room; "
+        f"a prepared copy may lie at {FULL_ID}; to take it up again: rq retry relay/7"
     )
-    assert "copy" not in verdict(trouble, patience(count=15, max_count=99), "", lambda: 0.5)
+    assert "copy" not in verdict(trouble, end, "relay/7", "", lambda: 0.5)
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -69,7 +73,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
 @given(ANY_TEXT, st.integers(0, 13), st.floats(0, 1e5), RANDOM)
 def test_rq_understands_every_line(text: str, count: int, wanted: float, random: float) -> None:
     """Whatever the peer said, it is one line, and the queue takes it for what it is."""
-    line = verdict(TroubleError(text, wanted), patience(count=count), "", lambda: random)
+    line = verdict(TroubleError(text, wanted), patience(count=count), "relay/7", "", lambda: random)
     conclusion = pipe.Conclusion()
     for event in pipe.PipeDecoder().feed(f"{line}\n".encode()):
         conclusion.observe(event)
