@@ -18,7 +18,9 @@ from rqcore_relay.peers import peer_name
 from rqcore_relay.progress import Progress
 from rqcore_relay.verdict import TroubleError
 
-_NO_CONTENT = 204
+_NO_CONTENT, _BAD = 204, 400
+#: How web servers tell somebody who does not speak TLS to them.
+_WANTS_TLS = (b"https server", b"https port", b"ssl-enabled server")
 _SILENT_ABOUT_ITSELF = {408, 425, 429, 502, 503, 504}
 
 
@@ -82,6 +84,10 @@ class FarEnd:
         if 300 <= answer.status < 400:  # noqa: PLR2004 - the redirects
             where = answer.headers.get("location", "another address")
             raise TroubleError(f"{self._peer} sends us to {where}; send messages there")
+        if answer.status == _BAD and any(word in answer.body.lower() for word in _WANTS_TLS):
+            raise TroubleError(
+                f"{self._peer} speaks https there; write https{self._peer.removeprefix('http')}…"
+            )
         return (
             "rqcore"
             if answer.status == _NO_CONTENT and "upload-limit" in answer.headers

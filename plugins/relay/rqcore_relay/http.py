@@ -40,6 +40,9 @@ _BLOCK = 1 << 20
 #: Through TLS blocks pass memory; so much fits into a socket that can be written to.
 _TLS_BLOCK = 1 << 16
 _MAX_ANSWER = 16 << 20
+#: What OpenSSL calls bytes that are no TLS, over its versions; and how a line begins that is an alert.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"}
+_TLS_ALERT = "\x15\x03"
 _TIOCOUTQ = getattr(termios, "TIOCOUTQ", None)
 
 
@@ -283,7 +286,10 @@ class Http:
 
     def _words(self, error: Exception, *, connecting: bool = False) -> str:
         peer = self.origin.url
+        mixed_up = self._mixed_up(error, connecting=connecting)
         match error:
+            case _ if mixed_up:
+                return mixed_up
             case socket.gaierror():
                 return f"{self.origin.host} cannot be found: {error.strerror}"
             case ssl.SSLCertVerificationError():
@@ -301,6 +307,24 @@ class Http:
                 return f"{peer} cannot be reached: {error.strerror or error}"
             case _:
                 return f"{peer} does not speak HTTP: {type(error).__name__} {error}".strip()
+
+    def _mixed_up(self, error: Exception, *, connecting: bool) -> str:
+        """Words for http where https is spoken, or the reverse; empty when it does not look so."""
+        peer = self.origin.url
+        if self.origin.scheme == "https":
+            if connecting and isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+                other = f"http{peer.removeprefix('https')}"
+                return f"{peer} does not speak TLS; does it speak http there? write {other}…"
+            return ""
+        other = f"https{peer.removeprefix('http')}"
+        if isinstance(error, http.client.BadStatusLine) and _TLS_ALERT in str(error):
+            return f"{peer} speaks https there; write {other}…"
+        if not self.answered and isinstance(error, http.client.RemoteDisconnected):
+            return (
+                f"{peer} cut the connection off before it said a word (if it speaks https there, "
+                f"write {other}…)"
+            )
+        return ""
 
 
 def _send_piece(sock: socket.socket, body: Body, limit: float) -> bool:

@@ -151,7 +151,8 @@ def _peer(row: dict[str, Any]) -> Markup:
         rate = f", at {words.rate(row['rate'])} lately" if row["rate"] else ""
         taken = f"{_messages(row['messages'])}, {words.size(row['bytes'])} of attachments{rate}"
         facts.append(("Taken", Markup("{}, last {}").format(taken, _time(row["last_success"]))))
-    if row["kind"]:
+    # Whatever is not rqcore counts as plain; that it is RQ shows when it takes a message.
+    if row["kind"] and (row["kind"] != "plain" or row["last_success"]):
         facts.append(("It is", _KINDS.get(row["kind"], row["kind"])))
     listed = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(*fact) for fact in facts)
     return Markup(

@@ -31,6 +31,9 @@ from rqcore_relay.verdict import ForgottenError, TroubleError
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _GONE = "cannot find message"
+#: What an RQ, or something before it, may say without a word of RQ's.
+_IN_THE_WAY = {401, 403, 408, 413, 425, 429}
+_SERVER_ERROR, _NO_METHOD = 500, 501
 #: A peer may take the digest of a file when it has all of it: bytes per second that it reads at least.
 _READS = 20_000_000
 
@@ -60,7 +63,7 @@ class PlainPeer:
             case ["ok", full_id]:
                 return checked_id(full_id, peer)
             case _:
-                raise answer.trouble(peer)
+                raise _trouble(answer, peer)
 
     def standing(self, full_id: str, attachments: Iterable[Attachment]) -> Standing:
         http = self._at(full_id)
@@ -116,7 +119,7 @@ class PlainPeer:
                 raise self._refused(answer, http)
 
     def _refused(self, answer: Answer, http: Http) -> TroubleError:
-        trouble = answer.trouble(http.origin.url)
+        trouble = _trouble(answer, http.origin.url)
         said = answer.json()
         if isinstance(said, list) and said[:1] == ["fail"] and _GONE in answer.words():
             return ForgottenError(str(trouble), trouble.retry_after)
@@ -135,6 +138,15 @@ class PlainPeer:
                         own.open()
                         self._own = own
         return self._own
+
+
+def _trouble(answer: Answer, peer: str) -> TroubleError:
+    """What the peer said; where no RQ would say so, a word about that."""
+    trouble = answer.trouble(peer)
+    in_the_way = answer.status in _IN_THE_WAY or answer.status >= _SERVER_ERROR
+    if isinstance(answer.json(), list) or (in_the_way and answer.status != _NO_METHOD):
+        return trouble
+    return TroubleError(f"{trouble}; is it an RQ, and is the URL right?", trouble.retry_after)
 
 
 def _parts(boundary: str, full_id: str, attachment: Attachment) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -251,6 +252,82 @@ def test_an_answer_that_says_nothing_of_the_peer_is_trouble(
         assert caught.value.retry_after == (9 if "Retry" in head else None)
 
 
+def carry_error(job: Job, url: str) -> str:
+    """Why the message cannot be carried to this peer."""
+    with FarEnd(job, url, QUICK) as end, pytest.raises(TroubleError) as caught:
+        end.carry([], Progress(0, lambda _: None, lambda: 0.0))
+    return str(caught.value)
+
+
+def test_a_peer_that_is_no_rq_is_told_so(job: Job) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        told = carry_error(job, url)
+        server.shutdown()
+        thread.join()
+    assert told == (
+        f"{url} answers: HTTP 501 Not Implemented; is it an RQ, and is the URL right?"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_doubted"),
+    [
+        ("404 Not Found", "404", True),
+        ("404 Not Found", '["fail", "no such queue: x"]', False),
+        ("200 OK", "<html>", True),
+        ("500 Internal Server Error", "<html>", False),
+    ],
+)
+def test_only_what_no_rq_says_is_doubted(
+    job: Job, status: str, body: str, is_doubted: bool
+) -> None:
+    answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+
+    def act(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        read_head(sock)
+        sock.sendall(answer.encode())
+
+    with Scripted(act) as server:
+        assert ("is it an RQ" in carry_error(job, server.url)) is is_doubted
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x15\x03\x03\x00\x02\x02F",
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        b"HTTP/1.0 400 Bad Request\r\n\r\nThe plain HTTP request was sent to HTTPS port",
+    ],
+    ids=["alert", "go", "nginx"],
+)
+def test_http_to_a_port_of_https(job: Job, answer: bytes) -> None:
+    def act(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(answer)
+
+    with Scripted(act) as server:
+        secure = server.url.replace("http:", "https:")
+        assert carry_error(job, server.url) == f"{server.url} speaks https there; write {secure}…"
+
+
+def test_https_to_a_port_of_http(job: Job) -> None:
+    def act(sock: socket.socket) -> None:
+        sock.recv(1)
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        until_gone(sock)
+
+    with Scripted(act) as server:
+        secure = server.url.replace("http:", "https:")
+        assert carry_error(job, secure) == (
+            f"{secure} does not speak TLS; does it speak http there? write {server.url}…"
+        )
+
+
 # --- TLS and tokens, at a real instance
 
 
@@ -310,6 +387,8 @@ def test_tls_is_verified_and_the_token_is_told(secured: Pair) -> None:
         assert not pair.arrived(message["msg_id"])
         return str(message["status"])
 
+    message = near.until("relay", pair.send(dest=pair.url, max_count=1))
+    assert f"write {dest.removesuffix('q/test')}…" in message["status"]
     assert "cannot be believed: self-signed certificate" in refused()
     assert "see ca and verify in the options of relay" in refused(ca=f"{folder}/other.pem")
     assert "the certificates in" in refused(ca=f"{folder}/nowhere.pem")

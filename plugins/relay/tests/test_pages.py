@@ -62,6 +62,17 @@ def test_nothing_is_said_while_all_is_well(site: FakeSite) -> None:
     assert pages.message_panels(site, {"queue": "other", "state": "que"}) == []
 
 
+def test_a_peer_that_took_nothing_yet_is_not_called_rq(site: FakeSite) -> None:
+    """Whatever answers, and is not rqcore, is taken for a plain peer."""
+    message = {"queue": "relay", "state": "que", "dest": "http://a:3333/q/x", "full_id": "x"}
+    write(site, a={"reachable": True, "since": 1, "kind": "plain", "waiting": 1})
+    [panel] = pages.message_panels(site, message)
+    assert "It is" not in panel.content
+    write(site, a={"reachable": True, "since": 1, "kind": "plain", "last_success": 5})
+    [panel] = pages.message_panels(site, message)
+    assert "RQ, by its plain protocol" in panel.content
+
+
 def test_what_others_wrote_is_text(site: FakeSite) -> None:
     write(site, a=DOWN)
     [panel] = pages.panels(site)
