@@ -12,9 +12,13 @@ from typing import Any, Protocol
 
 import click
 
+from rqcore.errors import RqError
 from rqcore.instance import Instance
 from rqcore_relay import words
 from rqcore_relay.survey import picture
+
+#: The exit status of every command of `rq` that found nobody to answer.
+_UNREACHABLE = 5
 
 
 class App(Protocol):
@@ -23,6 +27,9 @@ class App(Protocol):
     @property
     def instance(self) -> Instance:
         """The instance that is meant."""
+
+    def ask_manager(self, command: str, args: Any = None) -> Any:
+        """Ask the manager.  Raises `RqError`."""
 
     def say(self, text: str) -> None:
         """Tell what happened, on stderr."""
@@ -51,6 +58,8 @@ def relay(app: App, *, as_json: bool) -> None:
 
     A machine that cannot be reached is asked again by itself, every 30 seconds at the latest; when it
     answers, what waits for it is sent at once. One that is down never delays what goes to others.
+
+    Exit status 5 means that RQ or the queue relay does not run; what is known from before is shown.
     """
     directory = str(app.instance.directory)
     rows, running = picture(directory)
@@ -58,6 +67,8 @@ def relay(app: App, *, as_json: bool) -> None:
         report = {"at": time(), "alive": running is not None, "peers": rows, "transfers": running}
         click.echo(json.dumps(report, indent=2))
         return
+    if running is None:
+        app.warn(f"{_silence(app)}; this is how it was:")
     if rows:
         _print(rows, running or [], time())
     else:
@@ -65,7 +76,16 @@ def relay(app: App, *, as_json: bool) -> None:
             "No message has gone to another machine yet. Send one: rq send http://HOST:3333/q/NAME"
         )
     if running is None:
-        app.warn("the queue relay does not answer, so this may be old; see rq status")
+        click.get_current_context().exit(_UNREACHABLE)
+
+
+def _silence(app: App) -> str:
+    """Why the queue does not answer."""
+    try:
+        app.ask_manager("describe")
+    except RqError as error:
+        return str(error)
+    return "the queue relay does not answer, see rq status"
 
 
 def _print(rows: list[dict[str, Any]], running: list[dict[str, Any]], now: float) -> None:
