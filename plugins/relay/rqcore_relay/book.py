@@ -35,6 +35,8 @@ _MAX_PAUSE = 600.0
 _LONGEST = 3600.0
 #: So many stale items of a heap are not worth a rebuild.
 _SLACK = 64
+#: Bytes from which on a transfer says how fast a peer takes them; less is gone before it is measured.
+_TELLING = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ class Book:
         if report.success:
             peer.last_success = now
             peer.messages += 1
-        if report.sent and report.seconds > 0:
+        if report.sent >= _TELLING and report.seconds > 0:
             peer.rate = report.sent / report.seconds
         if report.error:
             peer.last_error, peer.last_error_at = report.error, now
@@ -271,7 +273,7 @@ class Book:
             limit = self._limit(name)
             if len(peer.running) < limit:
                 return None
-            return self._hold(peer, msg_id, due, now, f"{limit} transfers to {name} run already")
+            return self._hold(peer, msg_id, due, now, _run(limit, name))
         if peer.running:
             return self._hold(peer, msg_id, due, now, f"another message tries {name}")
         if now < peer.next_try <= now + _LONGEST:  # one that is later: the clock was set back
@@ -282,7 +284,7 @@ class Book:
         trying = sum(len(p.running) for p in self.peers.values() if p.failures)
         if trying >= self._tries():
             peer.timed = msg_id
-            return Wait(now + self._chance(*_BUSY), f"{trying} messages try other peers")
+            return Wait(now + self._chance(*_BUSY), _try(trying))
         return None
 
     def _hold(self, peer: Peer, msg_id: str, due: float, now: float, reason: str) -> Wait:
@@ -316,3 +318,12 @@ class Book:
                 peer.called.add(msg_id)
                 self._calls.append(msg_id)
                 free -= 1
+
+
+def _run(count: int, name: str) -> str:
+    runs = f"1 transfer to {name} runs" if count == 1 else f"{count} transfers to {name} run"
+    return f"{runs} already"
+
+
+def _try(count: int) -> str:
+    return "1 message tries another peer" if count == 1 else f"{count} messages try other peers"

@@ -105,11 +105,11 @@ def test_a_transfer_is_entered_from_its_beginning_to_its_end(queue: QueueInfo) -
     message = Message(NEW, f"{OTHER}q/a")
     it.queued(message)
     assert (told(queue, it)[OTHER]["waiting"], told(queue, it)[OTHER]["reachable"]) == (1, None)
-    result = {"reached": True, "kind": "rqcore", "sent": 100, "seconds": 2}
+    result = {"reached": True, "kind": "rqcore", "sent": 3_000_000, "seconds": 2}
     run(it, queue, message, State.RELAYED, **result)
     entry = told(queue, it)[OTHER]
     assert (entry["waiting"], entry["running"], entry["reachable"]) == (0, 0, True)
-    assert (entry["messages"], entry["bytes"], entry["rate"]) == (1, 100, 50.0)
+    assert (entry["messages"], entry["bytes"], entry["rate"]) == (1, 3_000_000, 1.5e6)
     assert entry["kind"] == "rqcore"
 
 
