@@ -519,6 +519,34 @@ def restarted(web: Web, by: Callable[[], None]) -> None:
             next(events)
 
 
+def test_who_is_in_the_middle_when_the_service_is_stopped_is_told_or_cut_off(web: Web) -> None:
+    web.rq.queue("test", web.HELLO)
+    web.start()
+    message, data = prepared(web), os.urandom(16 * MEGA)
+    assert begin(web, message, "large", len(data), complete="?1", data=data).status == 201
+    upload = begun(web, message, "file", len(data))
+    with (
+        sending(web, upload, 0, len(data), data[:MEGA]) as patching,
+        socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE) as fetching,
+    ):
+        until_at_work(web, upload)
+        get = f"GET /{message}/attachments/large HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n\r\n"
+        fetching.sendall(get.encode())
+        assert fetching.recv(12) == b"HTTP/1.1 200"
+        eventually(lambda: web.curl(upload).json()["offset"] > 0)
+        web.rq.stop()
+        status, body = answer_of(patching)
+        assert (status, json.loads(body)["detail"]) == (
+            503, "the web service is being stopped; come back when it runs again",
+        )  # fmt: skip
+    log = web.rq.log_text()
+    assert f"PATCH /{upload} is ended, as the service is" in log
+    assert "Traceback" not in log
+    assert "Exception in ASGI" not in log
+    web.start()
+    assert offset_of(web, upload) == MEGA
+
+
 def test_an_upload_outlives_the_service(web: Web) -> None:
     web.rq.queue("test", web.HELLO)
     web.start()

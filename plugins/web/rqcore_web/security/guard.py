@@ -7,11 +7,13 @@ do.  The health of the site is everybody's to ask.
 
 Every answer gets a request id (``X-Request-Id``; a proxy's own is kept), the headers of `answers`, and
 a line in the access log.  What a route fails with is logged with the id, and is a 500 if nothing was
-answered yet; the server goes on.
+answered yet; the server goes on.  What is still under way when the service has to end is answered with
+503 if nothing was answered yet, and else cut off (`protocol`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -42,6 +44,7 @@ HEALTH = frozenset(
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CLOSE = {"Connection": "close"}
+_COME_BACK = {**_CLOSE, "Retry-After": "5"}
 _NOBODY = Who("nobody", "read", frozenset())
 
 
@@ -70,6 +73,12 @@ class Guard:
             await self._pass(passage, receive)
         except ClientDisconnect:
             pass  # who went away in the middle is told nothing
+        except asyncio.CancelledError:
+            passage.stopped()
+            if passage.status:
+                raise
+            detail = "the web service is being stopped; come back when it runs again"
+            await passage.refuse(DeniedError(503, detail, _COME_BACK), receive)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next request is served
             passage.failed(error)
             if not passage.status:
@@ -151,6 +160,11 @@ class _Passage:
         """Note what a route failed with."""
         method, path = self.scope["method"], self.scope["path"]
         _log.error("request %s: %s %s failed", self.id, method, path, exc_info=error)
+
+    def stopped(self) -> None:
+        """Note that the service ends, and waits for it no longer."""
+        method, path = self.scope["method"], self.scope["path"]
+        _log.info("request %s: %s %s is ended, as the service is", self.id, method, path)
 
     def is_noteworthy(self) -> bool:
         """Does the access log want to know?  Of health checks only when something is wrong."""

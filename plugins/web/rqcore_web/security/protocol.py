@@ -299,8 +299,12 @@ class Http(HttpToolsProtocol):
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        with contextlib.suppress(ClientDisconnect):
+        try:
             await self._served(scope, take, give)
+        except ClientDisconnect:
+            pass
+        except asyncio.CancelledError:  # the service ends; what could be answered has been
+            self.transport.abort()
         if self.transport.is_closing():
             self.cycle.disconnected = True  # that it was not answered to its end is nobody's fault
 
