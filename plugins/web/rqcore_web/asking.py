@@ -27,7 +27,13 @@ _STOPPING = "the queue is stopping"
 
 
 class DownError(RefusedError):
-    """The queue is DOWN: it refuses messages until its operator takes it up."""
+    """The queue is DOWN: it refuses messages until its operator takes it up.
+
+    `rqcore_web.spool` says which ``queue`` that is, and ``why``, if its operator has said so.
+    """
+
+    queue = ""
+    why = ""
 
 
 class _Connection:

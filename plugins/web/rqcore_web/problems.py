@@ -1,13 +1,14 @@
 """What went wrong, as RFC 9457 has it: ``application/problem+json`` for everything under ``/api``.
 
     {"type": "urn:rqcore:problem:queue-down", "title": "The queue is DOWN", "status": 503,
-     "detail": "status: DOWN", "instance": "/api/v1/queues/test/messages",
+     "detail": "status: DOWN (test: its disk is being changed)", "queue": "test",
+     "reason": "its disk is being changed", "instance": "/api/v1/queues/test/messages",
      "errors": [{"field": "param1", "message": "must be text, not a number"}],
      "request_id": "5f0c2a9e61b7d384"}
 
 ``type`` is one of `KINDS` (`type_of`), or ``about:blank`` where the status says it all.  ``errors`` is
 there where parts of what was sent are wrong, ``field`` being where: ``schedule[2].cron``, or "" for the
-whole.
+whole.  ``queue`` and ``reason`` belong to ``queue-down``: the first line of ``config/NAME.down``.
 ``request_id`` is what the logs call the request.
 `answer` makes one of any error; a defect keeps its traceback in the log and tells none of it.
 """
@@ -185,7 +186,7 @@ def _of_ours(error: RqError, refused: str) -> ProblemError:
             return plain(status, text)
     if isinstance(error, DownError):
         # Its operator took it down, and nobody knows for how long: no Retry-After.
-        return ProblemError("queue-down", text)
+        return _down(error)
     if isinstance(error, UnreachableError):
         return ProblemError("instance-unreachable", text, headers=_retry_after())
     if isinstance(error, ConfigError):
@@ -194,6 +195,15 @@ def _of_ours(error: RqError, refused: str) -> ProblemError:
         full = any(os.strerror(number) in text for number in FULL)
         return ProblemError("no-space" if full else "storage", text)
     return ProblemError(refused, text)
+
+
+def _down(error: DownError) -> ProblemError:
+    """With the queue's name and its operator's reason, as far as they are known."""
+    known = {"queue": error.queue, "reason": error.why}
+    told = ": ".join(part for part in (error.queue, error.why) if part)
+    detail = f"{error} ({told})" if told else str(error)
+    more = {name: value for name, value in known.items() if value}
+    return ProblemError("queue-down", detail, more=more)
 
 
 def unsure(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from rqcore.errors import NotFoundError, UnreachableError
 from rqcore.instance import Instance
 from rqcore.message import queue_name_problem
-from rqcore_web.asking import Peer
+from rqcore_web.asking import DownError, Peer
 
 #: The queues that RQ brings; lists show them after everybody's own.
 SPECIAL = ("cleaner", "relay", "rq_router", "webhook")
@@ -57,7 +57,11 @@ class Spool:
 
     async def ask(self, name: str, command: str, args: Mapping[str, Any] | None = None) -> Any:
         """Ask a queue for a ``["ok", VALUE]``; returns VALUE."""
-        return await self.queue(name).ask(command, args)
+        try:
+            return await self.queue(name).ask(command, args)
+        except DownError as error:
+            error.queue, error.why = name, self.instance.admin_reason(name)
+            raise
 
     def names(self) -> list[str]:
         """The queues: custom ones first, then the special ones, each sorted."""

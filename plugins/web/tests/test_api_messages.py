@@ -29,7 +29,7 @@ def site(shared: Web) -> Web:
     shared.rq.queue("paused", shared.HELLO)
     shared.rq.queue("down", shared.HELLO)
     (shared.rq.directory / "config/paused.pause").touch()
-    (shared.rq.directory / "config/down.down").touch()
+    (shared.rq.directory / "config/down.down").write_text("its disk is being changed\n")
     return shared.start()
 
 
@@ -195,7 +195,11 @@ def test_what_is_not_there_is_a_problem(
 
 def test_a_queue_that_is_down_says_so_and_not_when(site: Web) -> None:
     answer = post(site, "api/v1/queues/down/messages", {})
-    problem(answer, 503, "queue-down")
+    told = problem(answer, 503, "queue-down")
+    assert told["detail"] == "status: DOWN (down: its disk is being changed)"
+    assert (told["queue"], told["reason"]) == ("down", "its disk is being changed")
+    sent = problem(post(site, "api/v1/messages", {"dest": "down"}), 503, "queue-down")
+    assert sent["queue"] == "down"
     assert "retry-after" not in answer.headers
     assert audit(site)[-1]["outcome"] == "status: DOWN"
 

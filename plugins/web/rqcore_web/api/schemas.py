@@ -119,9 +119,11 @@ SCHEMAS: dict[str, Schema] = {
             "instance": text("the path that was asked"),
             "errors": items(told({"field": text("where: `schedule[2].cron`; empty for the whole"),
                                   "message": text()})),
+            "queue": text("`queue-down`: which queue that is"),
+            "reason": text("`queue-down`: why, where its operator has said so"),
             "request_id": text("what the logs call this request; also in X-Request-Id"),
         },
-        "RFC 9457", optional="errors request_id",
+        "RFC 9457", optional="errors queue reason request_id",
     ),
     "NewMessage": sent({
         "mode": _MODE,
