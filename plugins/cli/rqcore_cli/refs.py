@@ -39,14 +39,20 @@ def ask(app: App, ref: Ref, command: str, **more: Any) -> Any:
             raise NotFoundError(f"there is no message {ref}") from None
         raise error from None
     except RefusedError as error:
-        raise RefusedError(f"{ref}: {explained(ref.queue, error)}") from None
+        raise RefusedError(f"{ref}: {explained(app, ref.queue, error)}") from None
 
 
-def explained(queue: str, error: RefusedError) -> str:
-    """The contract's refusal in a person's words."""
-    if str(error) == "status: DOWN":
-        return f"queue {queue} is DOWN and refuses messages; bring it up with: rq queue up {queue}"
-    return str(error)
+def explained(app: App, queue: str, error: RefusedError) -> str:
+    """The contract's refusal in a person's words, with the reason for which the queue is DOWN."""
+    if str(error) != "status: DOWN":
+        return str(error)
+    reason = clean(app.instance.admin_reason(queue))
+    if reason:
+        return (
+            f"queue {queue} is DOWN and refuses messages: {reason}; "
+            f"put that right, then: rq queue up {queue}"
+        )
+    return f"queue {queue} is DOWN and refuses messages; bring it up with: rq queue up {queue}"
 
 
 def split_ref(text: str) -> Ref | None:

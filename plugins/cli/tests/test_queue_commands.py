@@ -144,7 +144,17 @@ def test_why_a_queue_is_down_stands_in_the_file_that_takes_it_down(
     assert problem() == "refuses messages; rq queue up work"
     down.write_bytes(b"\n  \xff disk changed" + b"." * 1000)
     assert problem().startswith("\ufffd disk changed...")
+    assert problem().endswith("; refuses messages; put that right, then rq queue up work")
     assert len(problem()) < 400
+    down.write_bytes(b"a \x1b[1m new disk\n")
+    assert rq("send", "work", status=4).err == (
+        "rq: queue work is DOWN and refuses messages: a \\x1b[1m new disk; "
+        "put that right, then: rq queue up work\n"
+    )
+    assert "but it is down (a \\x1b[1m new disk): rq queue up work" in (
+        rq("queue", "resume", "work").err
+    )
+    pause.write_text("")
     down.unlink()
     os.mkfifo(down)
     assert problem() == "refuses messages; rq queue up work"

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 from rqcore_router.files import Standing
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A part of a page, as rqcore-web takes it: a heading, and text that is escaped there."""
+    """A part of a page, as rqcore-web takes it: a heading, and what stands below it."""
 
     title: str
-    content: str
+    content: Html
+
+
+class Html(str):
+    """What a template takes as it is."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
 
 
 def panels(standing: Standing) -> list[Panel]:
@@ -24,5 +34,10 @@ def panels(standing: Standing) -> list[Panel]:
         if standing.rules is not None
         else "Queue rq_router is DOWN and refuses messages until the file is corrected."
     )
-    problems = "; ".join(standing.problems)
-    return [Panel("Bad router rules", f"{standing.file}: {problems}. {instead}")]
+    items = "".join(f"<li>{_escaped(problem)}</li>" for problem in standing.problems)
+    text = f"<p>{_escaped(standing.file)}:</p><ul>{items}</ul><p>{_escaped(instead)}</p>"
+    return [Panel("Bad router rules", Html(text))]
+
+
+def _escaped(text: str) -> str:
+    return escape(text, quote=False)

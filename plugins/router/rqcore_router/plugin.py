@@ -98,6 +98,15 @@ def rq_spool_ready(queue: QueueInfo) -> None:
     _Here.queue = queue.name
 
 
+@hookimpl
+def rq_admin_state_changed(queue: QueueInfo, new: str) -> None:
+    """Whoever brings rq_router up while there are no rules to go by finds it DOWN at once."""
+    if queue.name == QUEUE and new != "DOWN":
+        from rqcore_router.keeper import settle  # noqa: PLC0415 - only the queue rq_router needs it
+
+        settle(os.path.dirname(os.path.dirname(queue.path)))
+
+
 @hookimpl(tryfirst=True)
 def rq_resolve_destination(dest: str, origin: str) -> str | None:
     """With a rules file every message goes to rq_router, but those for relay and cleaner.

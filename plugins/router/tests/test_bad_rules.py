@@ -215,8 +215,16 @@ def test_without_rules_a_message_waits(router: Router) -> None:
 def test_an_operator_who_brings_it_up_is_told_again(own: Router) -> None:
     own.rules(BAD, "rq_router_rules.rb")
     own.rq.start()
-    own.rq.manager.ask("up_queue", "rq_router")
-    own.until("config", own.down.exists)
+    reason = "bad rules in config/rq_router_rules.rb: line 2: "
+    for _ in range(5):  # the service may be faster than the queue, or not
+        told = own("queue", "up", "rq_router")
+        assert (told.status, told.out) == (4, "")
+        words = "queue rq_router is DOWN still, it was taken down again at once: rqcore-router: "
+        assert f"rq: {words}{reason}" in told.err
+    assert own.down.exists()
+    told = own("send", "rq_router")
+    assert f"DOWN and refuses messages: rqcore-router: {reason}" in told.err
+    assert "put that right, then: rq queue up rq_router" in told.err
     own.rules(GOOD.format(name="x"), "rq_router_rules.rb")
     own.until("config", lambda: not own.down.exists())
 
@@ -249,4 +257,4 @@ def test_the_first_page_says_it(own: Router) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
         page = answer.read().decode()
     assert "Bad router rules" in page
-    assert re.search(r"line 4: .{,5}&lt;b&gt;.{,5} is no host", page), page
+    assert re.search(r"<li>line 4: .{,5}&lt;b&gt;.{,5} is no host", page), page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -235,14 +236,36 @@ def _admin(name: str, order: str, help_line: str, done: str) -> click.Command:
     def change(app: App, names: tuple[str, ...]) -> None:
         for queue_name in names:
             app.known(queue_name)
+        still_down = []
         for queue_name in names:
             try:
                 app.ask_manager(order, queue_name)
             except UnreachableError as error:
                 _by_hand(app, order, queue_name, error)
-            app.say(f"queue {queue_name} {done}{_but(app, queue_name, order)}")
+            if order == "up_queue" and _is_down(app, queue_name):
+                still_down.append(queue_name)
+            else:
+                app.say(f"queue {queue_name} {done}{_but(app, queue_name, order)}")
+        if still_down:
+            raise RefusedError("\n".join(_down_again(app, name) for name in still_down))
 
     return change
+
+
+def _is_down(app: App, name: str) -> bool:
+    """Is it DOWN although it was brought up?  What takes it down again has the word before us.
+
+    The queue tells its plugins that it is up at the latest when it is asked; one of them may know
+    why it must not be.
+    """
+    with contextlib.suppress(RefusedError, UnreachableError):  # the files count, who ever answers
+        app.ask(name, "describe")
+    return app.instance.admin_state(name) == "DOWN"
+
+
+def _down_again(app: App, name: str) -> str:
+    reason = clean(app.instance.admin_reason(name)) or "nobody says why"
+    return f"queue {name} is DOWN still, it was taken down again at once: {reason}"
 
 
 def _by_hand(app: App, order: str, name: str, error: UnreachableError) -> None:
@@ -267,7 +290,8 @@ def _but(app: App, name: str, order: str) -> str:
     if order == "up_queue" and state == "PAUSE":
         return f", but paused: rq queue resume {name}"
     if order == "resume_queue" and state == "DOWN":
-        return f", but it is down: rq queue up {name}"
+        reason = clean(app.instance.admin_reason(name))
+        return f", but it is down{reason and f' ({reason})'}: rq queue up {name}"
     return ""
 
 

@@ -176,7 +176,7 @@ def _submitted(app: App, queue: str, order: str, fields: dict[str, Any]) -> tupl
     try:
         whole = app.ask(queue, order, fields)
     except RefusedError as error:
-        raise RefusedError(explained(queue, error)) from None
+        raise RefusedError(explained(app, queue, error)) from None
     address = parse_full_id(whole)
     assert address is not None, f"queue {queue} answered {whole!r}"
     return Ref(queue, address.msg_id), whole

@@ -49,7 +49,8 @@ def _explained(row: dict[str, Any]) -> str:
     """What to do about an admin state that somebody has set, or about what was set aside."""
     match row["admin"], row["status"]:
         case "DOWN", "DOWN":
-            return f"refuses messages; rq queue up {row['name']}"
+            first = "put that right, then " if row["problem"] else ""
+            return f"refuses messages; {first}rq queue up {row['name']}"
         case "PAUSE", "PAUSE":
             return f"starts no message; rq queue resume {row['name']}"
         case _ if row["corrupt"]:
