@@ -3,14 +3,14 @@
 
 # Images go to one of the big machines.
 rule "images"
-  dest /\/?images$/
+  dest /(^|\/)images$/
   action :balance
   route "mq1.example.com", "mq2.example.com"
 
 # What cameras report is kept in both places, in each by one machine of two.
 rule "cameras"
   src /\Acamera\d+\z/
-  dest /report$/
+  dest /(^|\/)report$/
   action :relay
   route ["east1.example.com", "east2.example.com"],
         ["west1.example.com", "west2.example.com:4444"]
@@ -18,7 +18,7 @@ rule "cameras"
 
 # Thumbnails are made here, a minute later.
 rule "thumbnails"
-  dest /thumbnails$/
+  dest /(^|\/)thumbnails$/
   action :relay
   route "/q/thumbnails"
   delay 60

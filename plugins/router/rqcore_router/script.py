@@ -28,6 +28,7 @@ from rqcore_router.files import Reader
 from rqcore_router.hosts import ROUTER, base_of
 from rqcore_router.plan import Job, Plan
 from rqcore_router.reach import unreachable
+from rqcore_router.rules import DEFAULT
 
 RELAY = "relay"
 #: A queue that is DOWN says this, and may be up again soon.
@@ -72,9 +73,10 @@ def route(job: Job) -> str:
     except (RefusedError, OSError) as error:
         return f"err {error}"
     _log_rule(job, plan, plan.action)
-    if plan.line or plan.action == "done":
+    if plan.action == "done" or plan.rule != DEFAULT:
         return f"{plan.action} {plan.named}"
-    return f"err {plan.named} src {message.src!r} and dest {message.dest!r}; see: rq route"
+    named = f"{plan.named}: no other rule takes" if plan.line else plan.named
+    return f"err {named} src {message.src!r} and dest {message.dest!r}; see: rq route"
 
 
 def _plan(job: Job, message: Message) -> Plan:

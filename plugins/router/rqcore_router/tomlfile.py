@@ -119,9 +119,12 @@ def _hosts(given: list[Any], line: int, findings: Findings) -> list[Any] | None:
             host = _host(item)
             wrong = host is None
         if wrong:
+            unknown = _unknown(item)
             findings.add(
                 line,
-                'route must list hosts ("mq1" or { host = "mq1", weight = 2 }), or lists of them',
+                f"{unknown!r} is nothing that a host of the route says; there are host, weight"
+                if unknown is not None
+                else 'route must list hosts ("mq1" or { host = "mq1", weight = 2 }), or lists of them',
             )
             return None
         route.append(host)
@@ -139,6 +142,13 @@ def _host(given: Any) -> Host | None:
             return Host(text)
         case _:
             return None
+
+
+def _unknown(given: Any) -> str | None:
+    """The first key in this item of a route that means nothing there."""
+    items = given if isinstance(given, list) else [given]
+    tables = [item for item in items if isinstance(item, dict)]
+    return next((key for table in tables for key in table if key not in ("host", "weight")), None)
 
 
 def _float(number: float) -> float:

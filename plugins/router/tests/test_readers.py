@@ -105,6 +105,24 @@ def test_the_examples_are_good_and_mean_the_same() -> None:
         assert toml.match(src, dest).name == ruby.match(src, dest).name
 
 
+@pytest.mark.parametrize(
+    "page", ["docs/router.md", "plugins/router/README.md", "examples/router/rq_router_rules.toml",
+             "examples/router/rq_router_rules.rb"],
+)  # fmt: skip
+def test_the_rule_for_images_takes_them_however_the_sender_wrote_it(page: str) -> None:
+    text = (EXAMPLES.parents[1] / page).read_text()
+    whole = [] if page.endswith(".md") else [text]
+    toml = re.findall(r"```toml\n(.*?)```|<<'END'\n(.*?)END\n", text, re.DOTALL)
+    ruby = re.findall(r"```ruby\n(.*?)```", text, re.DOTALL)
+    found = [read_toml(one or other) for one, other in toml] + [read_ruby(block) for block in ruby]
+    found += [read_ruby(t) if page.endswith(".rb") else read_toml(t) for t in whole]
+    assert found
+    for rules in found:
+        for dest in ("images", "/q/images", "http://mq1:3333/q/images"):
+            assert rules.match("", dest).name == "images"
+        assert rules.match("", "oldimages").name != "images"
+
+
 @pytest.mark.parametrize("page", ["docs/router.md", "plugins/router/README.md"])
 def test_the_pages_show_rules_that_are_good(page: str) -> None:
     text = (EXAMPLES.parents[1] / page).read_text()
@@ -208,6 +226,10 @@ def test_ruby_refuses_by_line(text: str, line: int, words: str) -> None:
         ("[[rule]]\nname = 'x'\nsrc = 'a'\naction = 'relay'\nroute = 'a'", 5, "must be a list of hosts"),
         ("[[rule]]\nname = 'x'\nsrc = 'a'\naction = 'relay'\nroute = [[1]]", 5, "route must list hosts"),
         ("[[rule]]\nname = 'x'\nsrc = 'a'\naction = 'relay'\nroute = [{host=1}]", 5, "must list hosts"),
+        ("[[rule]]\nname = 'x'\nsrc = 'a'\naction = 'relay'\nroute = [{host='a', wieght=2}]", 5,
+         "'wieght' is nothing that a host of the route says; there are host, weight"),
+        ("[[rule]]\nname = 'x'\nsrc = 'a'\naction = 'relay'\nroute = [['b', {name='a'}]]", 5,
+         "'name' is nothing that a host"),
         ("[[rule]]\nname = 'x'\nsrc = 'a'\naction = 'relay'\nroute = [{host='a', weight=0}]", 5,
          "the weight of 'a' must be above 0"),
         ("[[rule]]\nname = 'x'\nsrc = 'a'\naction = 'relay'\nroute = [{host='a', weight=nan}]", 5,

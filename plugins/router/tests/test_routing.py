@@ -85,6 +85,15 @@ def test_done_and_err(router: Router) -> None:
     assert router.ended(msg_id)["status"] == "err - rule 'it' (line 1)"
 
 
+def test_what_only_the_default_takes_is_an_error_that_says_so(router: Router) -> None:
+    rules = '[[rule]]\nname = "x"\nsrc = "abc"\naction = "done"\n\n[[rule]]\nname = "default"\n'
+    router.rules(f'{rules}action = "err"\n')
+    msg_id, _ = router.send("nowhere", src="me")
+    assert router.ended(msg_id)["status"] == (
+        "err - rule 'default' (line 6): no other rule takes src 'me' and dest 'nowhere'; see: rq route"
+    )
+
+
 def test_what_no_rule_matches_is_an_error_that_says_so(router: Router) -> None:
     router.rules('rule "x"\nsrc /abc/\naction :done\n', "rq_router_rules.rb")
     router.toml.unlink()
