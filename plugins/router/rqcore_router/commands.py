@@ -46,10 +46,14 @@ class App(Protocol):
 
 def register(cli: Any) -> None:
     """Add both; ``cli`` is the click group behind ``rq``."""
-    cli.command("verify_rules", short_help="Say whether a rules file is good.", examples="""
+    verify = cli.command("verify_rules", short_help="Say whether a rules file is good.", examples="""
 rq verify_rules --path config/rq_router_rules.toml
 rq verify_rules --path new_rules.rb --verbose       every problem, by its line
 """)(verify_rules)  # fmt: skip
+    # An option of every command, which the help of most does not list; here it means more.
+    for option in verify.params:
+        if "--verbose" in option.opts:
+            option.hidden, option.help = False, "Tell every problem, by its line."
     cli.command("route", short_help="Show where the rules send a message.", examples="""
 rq route                                       the rules in force
 rq route http://mq1:3333/q/images              which rule takes such a message, and where to
@@ -72,7 +76,7 @@ def verify_rules(ctx: click.Context, path: str) -> None:
         problems = [f"cannot be read: {error.strerror}"]
     else:
         if app.verbosity > 0:
-            app.say(f"{path}: {len(rules.rules)} rules; default: {rules.default.action}")
+            app.say(f"{path}: {_counted(rules)}")
         _echo("ok")
         return
     if app.verbosity > 0:
@@ -151,6 +155,15 @@ def _of_message(app: App, text: str) -> tuple[str, str]:
     args = {"msg_id": address.msg_id, "even_down": True}
     message: Mapping[str, Any] = app.ask(address.queue, "get_message", args)
     return str(message.get("src", "")), str(message["dest"])
+
+
+def _counted(rules: Rules) -> str:
+    """How many there are, in words."""
+    count = len(rules.rules)
+    counted = f"{count} rule{'' if count == 1 else 's'}"
+    if rules.default.line:
+        return f"{counted} and a default: {rules.default.action}"
+    return f"{counted} and no default: what none of them takes ends in err"
 
 
 def _all(rules: Rules) -> list[Rule]:

@@ -41,7 +41,12 @@ def test_verify_rules_answers_in_the_words_of_old(own: Router, tmp_path: Path) -
         found = own("verify_rules", "--path", str(EXAMPLES / name))
         assert (found.status, found.out, found.err) == (0, "ok\n", "")
     told = own("verify_rules", f"--path={EXAMPLES / 'rq_router_rules.rb'}", "--verbose")
-    assert (told.out, told.err.split(": ", 1)[1]) == ("ok\n", "4 rules; default: err\n")
+    assert (told.out, told.err.split(": ", 1)[1]) == ("ok\n", "4 rules and a default: err\n")
+    one = tmp_path / "one.rb"
+    one.write_text('rule "x"\nsrc /a/\naction :done\n')
+    told = own("verify_rules", "--path", str(one), "-v")
+    assert "1 rule and no default: what none of them takes ends in err\n" in told.err
+    assert "-v, --verbose" in own("verify_rules", "--help").out
     bad = tmp_path / "bad.rb"
     bad.write_text('rule "x"\nsrc /(/\naction :shoot\n')
     found = own("verify_rules", "--path", str(bad))
