@@ -61,8 +61,9 @@ def menu() -> list[Item]:
 
 
 def panels(site: Site) -> list[Part]:
-    """What the first page must say: which machines cannot be reached."""
-    down = [row for row in survey(str(site.instance.directory)) if row["reachable"] is False]
+    """What the first page must say: which machines cannot be reached that something waits for."""
+    rows = survey(str(site.instance.directory))
+    down = [row for row in rows if row["reachable"] is False and row["waiting"]]
     if not down:
         return []
     return [Part("Machines that cannot be reached", _some(site, down, _brief))]
