@@ -85,7 +85,7 @@ def rq_web_nav_items(site: Site) -> Iterable[NavItem]:
 
 @hookspec
 def rq_web_overview_panels(site: Site) -> Iterable[Panel]:
-    """Add panels to the first page.
+    """Add panels to the first page, below what needs attention.
 
     Called: for each such page.
     Process: web.

@@ -77,6 +77,7 @@ def world(shared: Web) -> World:
     for name in ("hello", "empty", LONG, "paused", "down"):
         rq.queue(name, shared.HELLO)
     rq.queue("fails", shared.FAILS)
+    rq.queue("relays", '#!/bin/sh\necho "relayed http://far/q/test/1" >&3\n')
     schedule = [{"cron": "*/10 * * * *", "param1": "x"}, {"cron": "30 4 * * 1-5", "tz": "UTC"}]
     rq.queue("waits", shared.WAITS, num_workers=2, schedule=schedule, env_vars={"A": "1"})
     rq.queue("scriptless", "/nowhere/at-all.sh")
@@ -97,10 +98,11 @@ def world(shared: Web) -> World:
         "run": rq.send("waits", param1=str(fifo)),
         "que": rq.send("hello", due=int(time()) + 3600),
         "prep": prepared(shared),
+        "relayed": rq.send("relays"),
     }
     for name, queue, state in (
         ("done", "hello", "done"), ("big", "hello", "done"), ("err", "fails", "err"),
-        ("odd", "fails", "err"),
+        ("odd", "fails", "err"), ("relayed", "relays", "relayed"),
     ):  # fmt: skip
         rq.until(queue, ids[name], state)
     rq.until("waits", ids["run"], "run", matching=lambda m: "waiting" in m["status"])
@@ -155,6 +157,30 @@ def test_a_page_can_be_used_by_everybody(world: World, seen: Seen, name: str) ->
     )
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 360, wide
     expected(seen, name)
+
+
+def test_six_states_and_large_counts_stand_side_by_side_on_a_telephone(
+    world: World, seen: Seen
+) -> None:
+    page = seen.page
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(world.url("overview"))
+    row = page.locator("#queue-relays td.count")
+    assert row.locator("a").evaluate_all("all => all.map(a => a.dataset.label)")[-1] == "RELAYED"
+    lines = """all => all.map(cell => {
+        const label = getComputedStyle(cell.firstChild, "::before");
+        const count = document.createRange();
+        count.selectNodeContents(cell.firstChild);
+        const one = parseFloat(label.height) < 2 * parseFloat(label.fontSize);
+        return [one, count.getClientRects().length];
+    })"""
+    assert row.evaluate_all(lines) == [[True, 1]] * 6
+    # As the template writes them, when there are so many.
+    row.evaluate_all(
+        "all => all.forEach(cell => {"
+        " cell.classList.add('long', 'some'); cell.firstChild.textContent = '99,999'; })"
+    )
+    assert row.evaluate_all(lines) == [[True, 1]] * 6
 
 
 @pytest.mark.parametrize("name", [n for n in PAGES if "wrong filter" not in n])

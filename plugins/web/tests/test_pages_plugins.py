@@ -85,7 +85,12 @@ def test_panels_stand_on_their_pages(site: Web, seen: Seen) -> None:
     msg_id = site.rq.send("fails")
     site.rq.until("fails", msg_id, "err")
     seen.page.goto(site.url)
-    assert "1 of 2 queues have a text" in seen.page.locator("main").inner_text()
+    told = seen.page.locator("main").inner_text()
+    places = [
+        told.index(part)
+        for part in ("has 1 message in err", "1 of 2 queues have a text", "Runs now")
+    ]
+    assert places == sorted(places), "what a plugin tells stands below what needs attention"
     for path in ("q/fails", f"q/fails/{msg_id}"):
         seen.page.goto(site.url + path)
         panel = seen.page.locator("section", has=seen.page.get_by_role("heading", name="Runbook"))
