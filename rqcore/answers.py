@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rqcore.hookspecs import Delay, Hold, Reject, Service
+from rqcore.hookspecs import Check, Delay, Hold, Reject, Service
 from rqcore.isolation import refuse_coroutine
 from rqcore.message import queue_name_problem
 
@@ -68,6 +68,15 @@ def queue_configs(value: object) -> list[dict[str, Any]]:
             raise ValueError(f"name {config.get('name')!r}: {problem}")
         configs.append(dict(config))
     return configs
+
+
+def checks(value: object) -> list[Check]:
+    """What was looked at."""
+    checks = _items(value)
+    for check in checks:
+        if not isinstance(check, Check):
+            raise _wrong(check, "a list of Check(name, level, text)")
+    return checks
 
 
 def services(value: object) -> list[Service]:

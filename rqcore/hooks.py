@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rqcore import answers
 from rqcore.errors import RqError
-from rqcore.hookspecs import Delay, Hold, Reject, Service
+from rqcore.hookspecs import Check, Delay, Hold, Reject, Service
 from rqcore.isolation import Answer, Plugin, log, refuse_coroutine
 from rqcore.registration import PluginRegistry
 
@@ -131,6 +131,22 @@ class Hooks(PluginRegistry):
                 plugin.problems[hook] = f"{known}; {text}" if known else text
             elif name not in refused:
                 cli.commands[name] = command
+
+    def collect_checks(self, instance: InstanceInfo) -> list[tuple[str, Check]]:
+        """What plugins found, each with its plugin; one that fails is a critical check of its own."""
+        found = []
+        for answer in self._ask(
+            self._plan["rq_collect_checks"], {"instance": instance}, answers.checks
+        ):
+            if answer.error:
+                failed = Check(
+                    f"plugin {answer.plugin}", "critical", f"its checks failed: {answer.error}",
+                    "nobody knows how what it stands for is; rq plugins says more",
+                )  # fmt: skip
+                found.append((answer.plugin, failed))
+            else:
+                found += [(answer.plugin, check) for check in answer.value]
+        return found
 
     def daemon_started(self, instance: InstanceInfo) -> None:
         """The manager is there."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rqcore.lifecycle import State, Step
     from rqcore.message import Message
 
-HOOK_API = "1.0"
+HOOK_API = "1.1"
 
 hookspec = pluggy.HookspecMarker("rqcore")
 hookimpl = pluggy.HookimplMarker("rqcore")
@@ -83,6 +83,29 @@ class Delay:
     def __post_init__(self) -> None:
         if not math.isfinite(self.until):
             raise ValueError(f"until must be unix time in seconds, not {self.until!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, and how it is; ``rq doctor`` and ``rq check`` show it.
+
+    ``name`` is what was looked at (``"disk"``, ``"peer http://b:3333/"``), ``text`` what was found,
+    ``remedy`` what to do about it, empty when nothing is.  ``fix`` does that where it is safe without
+    an operator: it returns what it did, one sentence, and raises `RqError` or `OSError` when it
+    cannot.  Raises `ValueError` for another level, and for one that is not ``ok`` without a remedy.
+    """
+
+    name: str
+    level: Literal["ok", "warning", "critical"]
+    text: str
+    remedy: str = ""
+    fix: Callable[[], str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.level not in ("ok", "warning", "critical"):
+            raise ValueError(f"level must be ok, warning or critical, not {self.level!r}")
+        if self.level != "ok" and not self.remedy.strip():
+            raise ValueError(f"check {self.name}: say in remedy what to do about {self.text!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +291,22 @@ def rq_register_commands(cli: CommandGroup) -> None:
     Returns: nothing.
     If it raises: the plugin's commands are missing, a line on stderr says so, and ``rq`` works.
     Since: 1.0
+    """
+
+
+@hookspec
+def rq_collect_checks(instance: InstanceInfo) -> Iterable[Check]:
+    """Look at what your plugin depends on, and say how it is.
+
+    Look, and do not touch: a check may be asked every minute, and as another user.
+
+    Called: by ``rq doctor`` and ``rq check``.
+    Process: the ``rq`` command; the instance may be running or not.
+    Args:
+        instance: the instance.
+    Returns: `Check` objects, those that are ok too: they show that it was looked.
+    If it raises: shown as a critical check of the plugin.
+    Since: 1.1
     """
 
 

@@ -21,6 +21,7 @@ from rqcore.hookspecs import (
     FAIL_CLOSED,
     HOOKS,
     Attachment,
+    Check,
     Delay,
     Hold,
     InstanceInfo,
@@ -423,6 +424,23 @@ def test_hook_register_services() -> None:
     for name in ("a", "b"):
         assert "service 'web' is brought by plugin a" in brought(hooks)[name]
     assert brought(hooks)["c"] == ""
+
+
+def test_hook_collect_checks() -> None:
+    good, bad = Check("disk", "ok", "half full"), Check("disk", "critical", "full", "empty it")
+    hooks = voting("rq_collect_checks", [good], None, [bad], ["full"])
+    found = dict(hooks.collect_checks(INSTANCE))
+    failed = found.pop("d")
+    assert found == {"a": good, "c": bad}
+    assert (failed.level, failed.name) == ("critical", "plugin d")
+    assert "return a list of Check" in failed.text
+
+
+def test_a_check_that_is_not_ok_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="say in remedy what to do"):
+        Check("disk", "warning", "nearly full")
+    with pytest.raises(ValueError, match="ok, warning or critical"):
+        Check("disk", "bad", "nearly full", "empty it")  # type: ignore[arg-type]
 
 
 def test_hook_register_commands(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,1 @@
+"""What the kernel loads by the entry point ``rqcore: cleaner``."""

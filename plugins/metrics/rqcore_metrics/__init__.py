@@ -1,0 +1,1 @@
+"""Metrics of rqcore: Prometheus, Graphite and StatsD."""
