@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, BinaryIO, NamedTuple
 
+from rqcore import words
 from rqcore.client import QueueClient
 from rqcore.errors import NotFoundError, UnreachableError
-from rqcore_cli import times
 from rqcore_cli.app import App
 from rqcore_cli.exits import Exit
 from rqcore_cli.output import clean
@@ -186,7 +186,7 @@ def _tell_why_it_waits(app: App, ref: Ref, status: str) -> None:
         return
     due = ask(app, ref, "get_message")["due"]
     if due > time.time() + 1:
-        app.say(f"{ref} is due in {times.span(due - time.time())}, at {times.moment(due)}")
+        app.say(f"{ref} is due in {words.span(due - time.time())}, at {words.moment(due)}")
 
 
 def _await_queue(app: App, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from rqcore_cli import times
+from rqcore import words
 from rqcore_cli.app import App
 from rqcore_cli.oldverbs import VERBS, is_old, run_verb
 
@@ -97,7 +97,7 @@ def read_span(_: click.Context, __: click.Parameter, value: str | None) -> float
     try:
         if value is None:
             return None
-        return float(value) if value.isdecimal() else times.parse_span(value)
+        return float(value) if value.isdecimal() else words.parse_span(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -16,7 +16,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rqcore_cli import times
+from rqcore import words
 from rqcore_cli.app import App
 from rqcore_cli.output import clean
 
@@ -41,8 +41,8 @@ def attaching(app: App, queue: str, name: str, path: str) -> Iterator[None]:
     else:
         yield
     seconds = monotonic() - began
-    rate = f", {times.size(int(size / seconds))}/s" if size >= _WORTH_SHOWING else ""
-    app.say(f"attached {clean(name)}, {times.size(size)}{rate}")
+    rate = f", {words.size(int(size / seconds))}/s" if size >= _WORTH_SHOWING else ""
+    app.say(f"attached {clean(name)}, {words.size(size)}{rate}")
 
 
 @contextlib.contextmanager

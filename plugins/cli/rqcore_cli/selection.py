@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from rqcore_cli import times
+from rqcore import words
 from rqcore_cli.app import App
 from rqcore_cli.exits import CallError
 from rqcore_cli.output import echo
@@ -53,8 +53,8 @@ def read_filter(
     """The filter that the options describe.  Raises `CallError`."""
     now = time.time()
     try:
-        before = None if older is None else now - times.parse_span(older)
-        after = None if newer is None else now - times.parse_span(newer)
+        before = None if older is None else now - words.parse_span(older)
+        after = None if newer is None else now - words.parse_span(newer)
     except ValueError as error:
         raise CallError(str(error)) from None
     return Filter(states, text, made_after=after, made_before=before)
@@ -85,8 +85,8 @@ def messages(app: App, queues: Sequence[str], wanted: Filter) -> Iterator[dict[s
 
 
 def _of_state(app: App, queue: str, state: str, wanted: Filter) -> Iterator[dict[str, Any]]:
-    before = "" if wanted.made_before is None else times.id_stamp(wanted.made_before)
-    end = "" if wanted.made_after is None else times.id_stamp(wanted.made_after)
+    before = "" if wanted.made_before is None else words.id_stamp(wanted.made_before)
+    end = "" if wanted.made_after is None else words.id_stamp(wanted.made_after)
     while True:
         args = {"state": state, "limit": _PAGE, "before": before, "text": wanted.text or ""}
         page = app.ask(queue, "list_messages", args)
@@ -177,6 +177,6 @@ def _summary(found: list[dict[str, Any]]) -> str:
     counts = Counter((item["queue"], item["state"]) for item in found)
     parts = ", ".join(f"{count} {state} of {queue}" for (queue, state), count in counts.items())
     now = time.time()
-    ages = [times.span(now - times.id_time(found[place]["msg_id"])) for place in (-1, 0)]
+    ages = [words.span(now - words.id_time(found[place]["msg_id"])) for place in (-1, 0)]
     made = " to ".join(dict.fromkeys(ages))
     return f"{len(found)} message{'s'[: len(found) > 1]} ({parts}; made {made} ago)"

@@ -64,7 +64,7 @@ def test_files_are_attached(rq: Rq, running: RunningInstance, tmp_path: Path) ->
     done = rq("send", "work", "--param1", "done", "--attach", "one", "two words",
               "--attach", str(rq.cwd / "three"), "--follow")  # fmt: skip
     assert done.out == "first line of \none\nthree\ntwo words\n1002\n"
-    assert "attached one, 1.0 KB\n" in done.err
+    assert "attached one, 1.0 kB\n" in done.err
     msg_id = re.findall(r"work/(\S+)", done.err)[0]
     attached = running.message("work", msg_id)["_attachments"]
     assert attached["one"]["md5"] == hashlib.md5(b"1" * 1000).hexdigest()

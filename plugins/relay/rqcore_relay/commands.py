@@ -14,6 +14,7 @@ import click
 
 from rqcore.errors import RqError
 from rqcore.instance import Instance
+from rqcore.words import size, span_in_words
 from rqcore_relay import words
 from rqcore_relay.survey import picture
 
@@ -94,7 +95,7 @@ def _print(rows: list[dict[str, Any]], running: list[dict[str, Any]], now: float
         [
             (
                 row["peer"], words.status(row), _age(row["since"], now), row["waiting"],
-                _age(row["oldest"], now), row["running"], words.size(row["bytes"]),
+                _age(row["oldest"], now), row["running"], size(row["bytes"]),
                 words.rate(row["rate"]),
             )
             for row in rows
@@ -128,11 +129,11 @@ def _print_trouble(row: dict[str, Any], now: float) -> None:
     coming = words.coming(row, now)
     click.echo()
     click.echo(_clean(text))
-    click.echo(f"  {words.span(now - error['at'])} ago{'; ' + coming if coming else ''}")
+    click.echo(f"  {span_in_words(now - error['at'])} ago{'; ' + coming if coming else ''}")
 
 
 def _age(moment: float | None, now: float) -> str:
-    return "-" if moment is None else words.span(now - moment)
+    return "-" if moment is None else span_in_words(now - moment)
 
 
 def _table(

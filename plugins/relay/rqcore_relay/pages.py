@@ -17,7 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from rqcore import words as human
 from rqcore.instance import Instance
+from rqcore.words import size, span_in_words
 from rqcore_relay import metrics, words
 from rqcore_relay.peers import peer_of
 from rqcore_relay.survey import picture, survey
@@ -150,7 +152,7 @@ def _peer(row: dict[str, Any]) -> Markup:
         facts.append(("", f"and {len(row['destinations']) - _MOST} more destinations"))
     if row["messages"]:
         rate = f", at {words.rate(row['rate'])} lately" if row["rate"] else ""
-        taken = f"{_messages(row['messages'])}, {words.size(row['bytes'])} of attachments{rate}"
+        taken = f"{_messages(row['messages'])}, {size(row['bytes'])} of attachments{rate}"
         facts.append(("Taken", Markup("{}, last {}").format(taken, _time(row["last_success"]))))
     # Whatever is not rqcore counts as plain; that it is RQ shows when it takes a message.
     if row["kind"] and (row["kind"] != "plain" or row["last_success"]):
@@ -211,8 +213,8 @@ def _time(moment: float | None, style: str = "relative") -> Markup:
     """A time as the site shows times: its script keeps them going."""
     if moment is None:
         return Markup("")
-    past = words.span(time() - moment)
+    past = span_in_words(time() - moment)
     return Markup("<time datetime='{}' title='{}' data-time='{}'>{}</time>").format(
-        datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds"), words.stamp(moment), style,
+        datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds"), human.moment(moment), style,
         past if style == "elapsed" else f"{past} ago",
     )  # fmt: skip

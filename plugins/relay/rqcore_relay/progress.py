@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from rqcore.words import size
+
 _EVERY = 0.5
 _WINDOW = 5.0
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -71,7 +73,7 @@ class Progress:
 
 def share(there: int, total: int) -> str:
     """How much is there: ``45% of 1.2 GB``."""
-    return f"{100 * min(there, total) // total if total else 100}% of {amount(total)}"
+    return f"{100 * min(there, total) // total if total else 100}% of {size(total)}"
 
 
 def words(there: int, total: int, rate: float) -> str:
@@ -79,16 +81,7 @@ def words(there: int, total: int, rate: float) -> str:
     done = share(there, total)
     if rate < 1:
         return f"{done}, waiting"
-    return f"{done}, {amount(rate)}/s, {duration((total - min(there, total)) / rate)} left"
-
-
-def amount(size: float) -> str:
-    """Bytes as people read them: ``640 B``, ``1.2 GB``, ``88 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:  # noqa: PLR2004 - more would be shown as 1000
-            return f"{size:.1f} {unit}" if unit != "B" and size < 9.95 else f"{size:.0f} {unit}"  # noqa: PLR2004
-        size /= 1000
-    return f"{size:.1f} TB"
+    return f"{done}, {size(rate)}/s, {duration((total - min(there, total)) / rate)} left"
 
 
 def duration(seconds: float) -> str:

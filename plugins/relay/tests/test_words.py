@@ -1,34 +1,10 @@
-"""Numbers, times and states in words."""
+"""Numbers, times and states of peers in words."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from rqcore_relay import words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-5, "0 s"),
-        (99.9, "99 s"),
-        (100, "1 min"),
-        (5999, "99 min"),
-        (6000, "1 h"),
-        (300_000, "3 d"),
-    ],
-)
-def test_spans(seconds: float, text: str) -> None:
-    assert words.span(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (9_960_000, "10 MB"), (5e17, "500000 TB")],
-)
-def test_sizes(count: float, text: str) -> None:
-    assert words.size(count) == text
 
 
 def row(**facts: Any) -> dict[str, Any]:

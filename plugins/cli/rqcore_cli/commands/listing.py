@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from rqcore import words
 from rqcore.message import parse_dest
-from rqcore_cli import times
 from rqcore_cli.app import App
 from rqcore_cli.group import command
 from rqcore_cli.names import QUEUE
@@ -64,7 +64,7 @@ def _print(app: App, found: Iterator[dict[str, Any]]) -> None:
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "MESSAGE": lambda item: f"{item['queue']}/{item['msg_id']}",
         "STATE": lambda item: str(item["state"]),
-        "AGE": lambda item: times.span(now - times.id_time(item["msg_id"])),
+        "AGE": lambda item: words.span(now - words.id_time(item["msg_id"])),
         "DEST": _elsewhere,
         "PARAMS": _params,
         "STATUS": lambda item: str(item["status"]).removeprefix(item["state"]).removeprefix(" - "),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rqcore_cli import times
+from rqcore import words
 from rqcore_cli.app import App
 from rqcore_cli.exits import Exit
 from rqcore_cli.follow import End, StatusLine, Tail, deadline, follow
@@ -41,15 +41,15 @@ def show(app: App, message: str, *, as_json: bool) -> None:
 
 def _print(ref: Ref, found: dict[str, Any]) -> None:
     now = time.time()
-    made = times.id_time(ref.msg_id)
+    made = words.id_time(ref.msg_id)
     due = found["due"]
     origin = found.get("orig_msg_id")
     fields([
         ("message", ref), ("url", found["full_id"]), ("status", found["status"]),
         ("dest", found["dest"]), ("src", found["src"]),
         *((name, found[name]) for name in ("param1", "param2", "param3", "param4")),
-        ("made", f"{times.moment(made)}, {times.span(now - made)} ago"),
-        ("due", times.moment(due) if due > made + 1 else ""),
+        ("made", f"{words.moment(made)}, {words.span(now - made)} ago"),
+        ("due", words.moment(due) if due > made + 1 else ""),
         ("count", f"{found['count']} of {found['max_count']}" if found["count"] else ""),
         ("origin", "" if origin == found["full_id"] else origin),
         ("cloned from", found.get("cloned_from")),
@@ -62,7 +62,7 @@ def _print(ref: Ref, found: dict[str, Any]) -> None:
         echo()
         echo("attachments")
         fields(
-            (f"  {clean(name)}", f"{times.size(a['size'])}, md5 {a['md5']}")
+            (f"  {clean(name)}", f"{words.size(a['size'])}, md5 {a['md5']}")
             for name, a in attachments.items()
         )
 

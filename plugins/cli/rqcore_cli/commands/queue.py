@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from rqcore import words
 from rqcore.errors import NotFoundError, RefusedError, UnreachableError
 from rqcore.message import queue_name_problem
-from rqcore_cli import times
 from rqcore_cli.app import App
 from rqcore_cli.commands.status import queue_rows
 from rqcore_cli.group import Group, command
@@ -75,7 +75,7 @@ def show(app: App, name: str, *, as_json: bool) -> None:
         ("corrupt", _set_aside(app, name, row["corrupt"])),
         ("workers", row["workers"] and f"{len(row['running'])} of {row['workers']} busy"),
         ("pid", row["pid"]),
-        ("up", "" if row["uptime"] is None else times.span(row["uptime"])),
+        ("up", "" if row["uptime"] is None else words.span(row["uptime"])),
         ("directory", app.instance.queue_dir(name)),
     ])  # fmt: skip
     if row["running"]:

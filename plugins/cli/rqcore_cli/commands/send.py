@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from rqcore import words
 from rqcore.errors import RefusedError, RqError
 from rqcore.message import DEFAULT_MAX_COUNT, PARAM_NAMES, parse_full_id
-from rqcore_cli import times
 from rqcore_cli.app import App
 from rqcore_cli.attachments import attach, sources
 from rqcore_cli.commands.look import await_end, follow_log
@@ -58,7 +58,7 @@ class Wanted:
 
 def _read_due(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     try:
-        return None if value is None else times.parse_due(value, time.time())
+        return None if value is None else words.parse_due(value, time.time())
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

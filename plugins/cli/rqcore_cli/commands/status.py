@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from rqcore import words
 from rqcore.errors import RefusedError, UnreachableError
-from rqcore_cli import times
 from rqcore_cli.app import App
 from rqcore_cli.group import command
 from rqcore_cli.output import clean, echo, echo_json, echo_json_line, table
@@ -94,7 +94,7 @@ def _print(
     stopping = ", stopping" if about["stopping"] else ""
     echo(
         f"RQ {about['version']} in {clean(about['directory'])}, pid {about['pid']}, "
-        f"up {times.span(about['uptime'])}, {about['env']}{stopping}"
+        f"up {words.span(about['uptime'])}, {about['env']}{stopping}"
     )
     if rows:
         echo()
@@ -130,7 +130,7 @@ def _print_failed_plugins(app: App) -> None:
 def _cells(row: dict[str, Any]) -> list[object]:
     counts = [_or_dash(row["counts"][state]) for state in STATES]
     busy = "-" if row["workers"] is None else f"{len(row['running'])}/{row['workers']}"
-    uptime = "-" if row["uptime"] is None else times.span(row["uptime"])
+    uptime = "-" if row["uptime"] is None else words.span(row["uptime"])
     return [row["name"], row["status"], *counts, busy, uptime, row["problem"]]
 
 

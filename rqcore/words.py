@@ -1,6 +1,7 @@
-"""Times as people write and read them.
+"""Sizes, spans and points of time as people write and read them.
 
-Pure.  `parse_due` and `parse_span` raise `ValueError` with a sentence: what can be written.
+Pure.  What people typed (`parse_due`, `parse_span`, `parse_size`) is refused with a `ValueError` that
+says what can be written.  For plugins and their commands: a size looks the same everywhere.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from datetime import UTC, datetime
 from time import gmtime, strftime
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SPAN = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_UNIX = re.compile(r"\d{9,11}(?:\.\d+)?")
+_SPAN = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
+_UNIX = re.compile(r"\d{9,11}(?:\.\d+)?", re.ASCII)
+_SIZE = re.compile(
+    r"(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[KMGTP]?)(?P<binary>i?)B?", re.ASCII | re.IGNORECASE
+)
 #: Everything later than the year 5138 is a slip of the hand; the kernel refuses it too.
 _END = 1e11
-_SIZES = ("B", "KB", "MB", "GB", "TB")
+_SIZES = ("B", "kB", "MB", "GB", "TB")
 _TEN = 9.95
+_STEPS = ((100, 1), (100 * 60, 60), (72 * 3600, 3600), (float("inf"), 86400))
 
 
 def parse_span(text: str) -> float:
@@ -54,17 +59,39 @@ def _due(text: str, now: float) -> float:
         ) from None
 
 
+def parse_size(text: str) -> int:
+    """Bytes of ``500``, ``20MB``, ``1.5 G``, ``4GiB``: a kB is 1000 bytes, a KiB 1024."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or (found["binary"] and not found["unit"]):
+        raise ValueError(f"{text!r} is no size; write it as 500, 20MB, 1.5G or 4GiB")
+    power = " KMGTP".index(found["unit"].upper() or " ")
+    step = 1024 if found["binary"] else 1000
+    return int(float(found["number"]) * step**power)
+
+
 def span(seconds: float) -> str:
     """A span in two or three characters, for tables: ``0s``, ``59s``, ``3m``, ``26h``, ``12d``."""
+    number, unit = _coarse(seconds)
+    return f"{number}{'smhd'[unit]}"
+
+
+def span_in_words(seconds: float) -> str:
+    """A span for sentences: ``59 s``, ``3 min``, ``26 h``, ``12 d``."""
+    number, unit = _coarse(seconds)
+    return f"{number} {('s', 'min', 'h', 'd')[unit]}"
+
+
+def _coarse(seconds: float) -> tuple[int, int]:
+    """The span in the unit that leaves it two digits, and that unit's place in ``_STEPS``."""
     seconds = max(0.0, seconds)
-    for limit, unit, letter in ((100, 1, "s"), (100 * 60, 60, "m"), (72 * 3600, 3600, "h")):
+    for unit, (limit, length) in enumerate(_STEPS):
         if seconds < limit:
-            return f"{int(seconds // unit)}{letter}"
-    return f"{int(seconds // 86400)}d"
+            return int(seconds // length), unit
+    raise ValueError(f"{seconds!r} is no span of time")
 
 
-def size(count: int) -> str:
-    """Bytes for people: ``17 B``, ``3.2 MB``; a KB is 1000 bytes."""
+def size(count: float) -> str:
+    """Bytes for people: ``17 B``, ``3.2 MB``; a kB is 1000 bytes."""
     value = float(count)
     for unit in _SIZES:
         if value < 999.5 or unit == _SIZES[-1]:  # noqa: PLR2004 - what rounds to 1000 is the next unit
