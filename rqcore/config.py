@@ -56,6 +56,8 @@ _ROOT = re.compile(r"[A-Za-z0-9._~/-]*")
 _BASE_URL = re.compile(r"https?://[^\s/?#\x00-\x1f]+(?:/[^\s?#\x00-\x1f]*)?")
 #: Linux takes no longer string into a program's environment, NAME= and the final NUL included.
 _MAX_ENV = 131_072
+#: Seconds: a year.
+_LONGEST_RUN = 31_536_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ class QueueConfig:
 
     ``exec_prefix`` has three meanings: None (not set) executes the script directly in the login
     environment, "" executes it directly, any other text is put before the script's path and the
-    whole run as a command line.  ``store`` is None for the instance's own.
+    whole run as a command line.  ``store`` is None for the instance's own.  ``timeout`` is how many
+    seconds a run may take, 0 for as long as it likes.
     """
 
     name: str
@@ -128,6 +131,7 @@ class QueueConfig:
     schedule: tuple[ScheduleLine, ...] = ()
     fsync: bool = True
     store: str | None = None
+    timeout: float = 0.0
     raw: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False)
 
 
@@ -201,6 +205,7 @@ def parse_queue(raw: object, file: str, name: str) -> tuple[QueueConfig, list[Pr
         schedule=_schedule(section),
         fsync=_fsync(section),
         store=_optional_text(section, "store"),
+        timeout=section.seconds("timeout", 0, most=_LONGEST_RUN),
         raw=dict(given),
     )
     return config, report.finish()

@@ -19,7 +19,11 @@ from rqcore.message import PARAM_NAMES, Message, full_id, parse_dest
 MAX_ENVIRONMENT_STRING = 131_072
 _SNAPSHOT_SECONDS = 20
 _MARK = b"\0rqcore login environment\0"
-_NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "RQ_DIR", "RQ_PORTABLE")
+#: The trace in which somebody started RQ is no message's.
+_NOT_INHERITED = (
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "RQ_DIR", "RQ_PORTABLE",
+    "TRACEPARENT", "TRACESTATE",
+)  # fmt: skip
 _SHELL_ONLY = ("_", "SHLVL", "PWD", "OLDPWD")
 
 
@@ -90,6 +94,12 @@ def script_environment(
     }
     if message.force_remote:
         environment["RQ_FORCE_REMOTE"] = "1"
+    if message.traceparent:
+        # Together or not at all: one of another trace beside it would be wrong.
+        environment["TRACEPARENT"] = message.traceparent
+        environment.pop("TRACESTATE", None)
+    if message.tracestate:
+        environment["TRACESTATE"] = message.tracestate
     return environment
 
 

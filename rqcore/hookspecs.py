@@ -168,7 +168,7 @@ class ServiceContext:
 
 
 class Outcome(Protocol):
-    """How a run ended: the state that the message goes to, and its status text."""
+    """How a run ended: the state that the message goes to, its status text, did it run too long."""
 
     @property
     def state(self) -> State:
@@ -177,6 +177,10 @@ class Outcome(Protocol):
     @property
     def status(self) -> str:
         """The status text for people."""
+
+    @property
+    def timed_out(self) -> bool:
+        """Did it fail because it ran longer than its queue's ``timeout``?"""
 
 
 class CommandGroup(Protocol):
@@ -714,19 +718,24 @@ def rq_message_dup(message: Message, queue: QueueInfo, new_msg_id: str, dest: st
 
 @hookspec
 def rq_message_finishing(message: Message, queue: QueueInfo, outcome: Outcome) -> None:
-    """A script ended and the outcome is known; the message still lies in ``run``.
+    """The outcome of a message is known; the message still lies where it was.
+
+    That is ``run`` when its script has ended, or when no script could be given it (its params are
+    too long, say).  It is ``que`` when it was set aside as the duplicate of another one that has
+    ended well: it goes where that one goes, with the status ``duplicate FULL_ID``.
 
     The one place for a plugin that must not miss the end of a message: what it writes under
     ``plugins/NAME/`` in the message's directory now is there when the message has moved, even if
     the machine stops in between.  After a crash before the move the message runs again, and this is
-    told again.
+    told again; so it may be, of a duplicate, where the disk refuses the move at first.
 
     Called: before the message moves.
     Process: queue.
     Args:
         message: the message.
         queue: its queue.
-        outcome: ``state`` where it goes, and ``status``, its text.
+        outcome: ``state`` where it goes; ``status``, its text; ``timed_out``, did it fail because it
+            ran longer than its queue's ``timeout``.
     Returns: nothing.
     If it raises: logged; the message moves.
     Since: 1.0

@@ -25,6 +25,7 @@ from time import gmtime, strftime
 from typing import Any
 
 from rqcore.errors import RefusedError
+from rqcore.trace import trace_context
 
 DEFAULT_MAX_COUNT = 15
 PARAM_NAMES = ("param1", "param2", "param3", "param4")
@@ -48,7 +49,8 @@ class Message:
 
     ``due`` is unix time in seconds; ``count`` how often it was relayed or processed;
     ``orig_msg_id`` the full id of the first message of its chain; ``dups`` the full ids of the
-    messages that were coalesced into it.
+    messages that were coalesced into it; ``traceparent`` and ``tracestate`` the trace that it belongs
+    to (`rqcore.trace`).
     """
 
     msg_id: str = ""
@@ -66,6 +68,8 @@ class Message:
     force_remote: bool = False
     cloned_from: str = ""
     dups: tuple[str, ...] = ()
+    traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def params(self) -> tuple[str, str, str, str]:
@@ -95,6 +99,10 @@ class Message:
             fields["cloned_from"] = self.cloned_from
         if self.dups:
             fields["dups"] = list(self.dups)
+        if self.traceparent:
+            fields["traceparent"] = self.traceparent
+        if self.tracestate:
+            fields["tracestate"] = self.tracestate
         return fields
 
     def to_json(self) -> bytes:
@@ -150,6 +158,7 @@ def _parse(fields: Mapping[str, Any], now: float) -> Message:
     for name in ("dest", "orig_msg_id"):  # they become environment variables as they are
         if _CONTROL.search(_text(fields, name)):
             raise RefusedError(f'field "{name}" must not hold control characters')
+    traceparent, tracestate = trace_context(fields.get("traceparent"), fields.get("tracestate"))
     return Message(
         dest=dest,
         src=_text(fields, "src"),
@@ -163,6 +172,8 @@ def _parse(fields: Mapping[str, Any], now: float) -> Message:
         orig_msg_id=_text(fields, "orig_msg_id"),
         post_run_webhook=_urls(fields.get("post_run_webhook")),
         force_remote=truth(fields.get("force_remote")),
+        traceparent=traceparent,
+        tracestate=tracestate,
     )
 
 

@@ -31,6 +31,7 @@ MAX_DELAY = 3_155_760_000.0
 MAX_ANSWER = 4096
 
 HIT_MAX = "HIT MAX RESEND COUNT - MOVING TO ERR"
+TIMEOUT = "TIMEOUT - ran longer than {seconds:g} s - MOVING TO ERR"
 IMPROPER = "PROCESS EXITED IMPROPERLY - MOVING TO ERR"
 
 Kind = Literal["done", "err", "resend", "relayed"]
@@ -228,7 +229,7 @@ class Outcome:
 
     ``state`` is `State.QUE` for a resend, which is due ``delay`` seconds from now; ``status`` the
     status text; ``new_full_id`` where a relayed one went ("" if the script did not say);
-    ``count`` the message's new count.
+    ``count`` the message's new count; ``timed_out`` whether it failed because it ran too long.
     """
 
     state: State
@@ -236,6 +237,7 @@ class Outcome:
     delay: float
     new_full_id: str
     count: int
+    timed_out: bool = False
 
 
 class Conclusion:

@@ -61,10 +61,12 @@ class Run:
         self.process = process
         self.conclusion = pipe.Conclusion()
         self.ended: Ended | None = None
-        #: Why it is being ended by us ("" when it is not): "destroy" or "stop".
+        #: Why it is being ended by us ("" when it is not): "destroy", "timeout" or "stop".
         self.ending = ""
         #: Unix time, for people.
         self.started_at = time()
+        #: Seconds that it may take, 0 for as long as it likes.
+        self.time_limit = 0.0
         self.status = ""
         #: How often the message could not leave ``run`` because the system was out of something.
         self.retries = 0
@@ -82,10 +84,23 @@ class Run:
         self._deaf = False
         self._status_timer: Timer | None = None
         self._kill_timer: Timer | None = None
+        self._limit_timer: Timer | None = None
         loop.reader(process.pipe, self._on_pipe)
         loop.on_exit(process.pid, self._on_exit)
 
     # Ending it
+
+    def limit(self, seconds: float, grace: float) -> None:
+        """End it (see `end`) if it still runs in so many seconds."""
+        self.time_limit = seconds
+        self._limit_timer = self._loop.after(seconds, lambda: self._too_long(grace))
+
+    def _too_long(self, grace: float) -> None:
+        _log.warning(
+            "%s has run for %g s, its queue's timeout, and is ended",
+            self.message.msg_id, self.time_limit,
+        )  # fmt: skip
+        self.end("timeout", grace)
 
     def end(self, why: str, grace: float) -> None:
         """SIGTERM to the whole group, SIGKILL after ``grace`` seconds; again is harmless."""
@@ -118,7 +133,7 @@ class Run:
                 return
         self._drain()
         self.ended = self.process.reap()
-        for timer in (self._status_timer, self._kill_timer):
+        for timer in (self._status_timer, self._kill_timer, self._limit_timer):
             if timer is not None:
                 timer.cancel()
         self._close_pipe()

@@ -174,16 +174,16 @@ class Section:
             return default
         return number
 
-    def seconds(self, key: str, default: float) -> float:
-        """A time in seconds, at most a day, or its digits as text."""
+    def seconds(self, key: str, default: float, *, most: int = 86400) -> float:
+        """A time in seconds, of a day at most unless told otherwise, or its digits as text."""
         value = self.get(key)
         if value is None:
             return default
         if isinstance(value, str) and _SECONDS.fullmatch(value.strip()):
             value = float(value)
-        if not _is_number(value) or not 0 <= value <= 86400:  # noqa: PLR2004 - a day
+        if not _is_number(value) or not 0 <= value <= most:
             self.refuse(
-                key, "must be a time of 0 to 86400 seconds", f"give a number such as {default:g}"
+                key, f"must be a time of 0 to {most} seconds", f"give a number such as {default:g}"
             )
             return default
         return float(value)

@@ -159,7 +159,9 @@ class Work:
             recovery.write_pid_file(folder, process.pid)
         except OSError as error:  # a full disk: recovery then goes by the environment
             _log.warning("%s: no pid file: %s", message.msg_id, error)
-        self.runs[message.msg_id] = Run(queue.loop, self, message, process)
+        run = self.runs[message.msg_id] = Run(queue.loop, self, message, process)
+        if queue.config.timeout:
+            run.limit(queue.config.timeout, queue.settings.kill_grace)
         queue.followers.on_started(message)
         queue.spool.fact(lambda: queue.hooks.message_started(message, queue.info, process.pid))
 
@@ -167,6 +169,8 @@ class Work:
         """No other try would help: it is this message that no process can be started with."""
         queue = self._queue
         queue.schedule.finished(message.msg_id, absorbed=False)
+        outcome = Outcome(State.ERR, status, 0.0, "", message.count)
+        queue.hooks.message_finishing(message, queue.info, outcome)
         queue.spool.move(message, Step.FINISH, State.RUN, State.ERR, status=status)
         queue.spool.fact(lambda: queue.hooks.message_err(message, queue.info, status))
 
@@ -224,6 +228,10 @@ class Work:
         if run.ending == "destroy" and outcome.state not in _GOOD:
             status = f"{outcome.status} - destroyed on request"
             outcome = replace(outcome, state=State.ERR, status=status)
+        elif run.ending == "timeout" and outcome.state is State.ERR:
+            # What it still said in good order, exit status included, counts: done, or a resend.
+            status = pipe.TIMEOUT.format(seconds=run.time_limit)
+            outcome = replace(outcome, status=status, timed_out=True)
         queue.hooks.message_finishing(message, queue.info, outcome)
         if outcome.state is State.QUE:
             self._settle(run, lambda: self._resend(run, outcome))
@@ -309,6 +317,8 @@ class Work:
         duplicate = queue.load(msg_id, State.QUE)
         if duplicate is not None:
             status = f"duplicate {queue.full_id(into.msg_id)}"
+            outcome = Outcome(state, status, 0.0, "", duplicate.count)
+            queue.hooks.message_finishing(duplicate, queue.info, outcome)
             queue.spool.move(duplicate, Step.DUPLICATE, State.QUE, state, status=status)
 
     def end_all(self) -> None:

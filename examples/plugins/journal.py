@@ -151,6 +151,7 @@ def rq_message_finishing(message: Message, queue: QueueInfo, outcome: Outcome) -
         queue=queue.name,
         state=outcome.state,
         status=outcome.status,
+        timed_out=outcome.timed_out,
     )
 
 

@@ -482,6 +482,7 @@ def test_every_key_of_a_queue_has_an_effect() -> None:
         "fsync": "no-fsync",
         "ordering": "none",
         "store": "memory",
+        "timeout": "90.5",
     }
     config, warnings = queue(**keys)
     assert warnings == []

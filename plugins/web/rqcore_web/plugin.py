@@ -79,4 +79,5 @@ def rq_message_recovered(message: Message, queue: QueueInfo, began: float) -> No
 @hookimpl
 def rq_message_finishing(message: Message, queue: QueueInfo, outcome: Outcome) -> None:
     """A run ended: note it in the message's directory, which moves on with it."""
-    runs.ended(queue.path, message, outcome)
+    if runs.has_begun(queue.path, message.msg_id):  # a duplicate has no run of its own
+        runs.ended(queue.path, message, outcome)

@@ -43,6 +43,11 @@ def began(queue_path: str, msg_id: str) -> None:
     _began[queue_path, msg_id] = time()
 
 
+def has_begun(queue_path: str, msg_id: str) -> bool:
+    """Is this message known to run?"""
+    return (queue_path, msg_id) in _began
+
+
 def ended(queue_path: str, message: Message, outcome: Outcome) -> None:
     """Its script has ended; the message still lies in ``run``."""
     since = _began.pop((queue_path, message.msg_id), 0.0)
