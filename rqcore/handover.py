@@ -7,12 +7,12 @@ copy of gigabytes costs nothing where a link can be made), and it is committed. 
 is kept in ``note``, a file that belongs to this one handing over, durable before each step that
 counts.  Killed at any instruction and run again with the same note, the message is handed over once:
 
+- its id is noted, and it is not there: it is prepared under that id;
 - prepared, and not committed: it is taken up, and only the attachments that miss are attached;
-- committed: its id is returned, whatever has become of it since;
-- gone, and it had not come to the commit: begun anew.
+- committed: its id is returned, whatever has become of it since.
 
-What a kill between the answer and the note leaves is a prepared message without anything, which never
-runs.  Blocking; not for two processes with the same note at the same time.
+Nothing is left of what did not come to its end but a message in ``prep``, which the same note finds.
+Blocking; not for two processes with the same note at the same time.
 """
 
 from __future__ import annotations
@@ -82,10 +82,11 @@ def _hand_over(
         )
     if known is not None and found is not None and found["state"] != "prep":
         return known.full_id
-    if known is None or found is None:
-        known, found = _Note(queue, client.ask("prep_message", fields), committing=False), None
-        if attachments:  # else the next note comes at once
-            _write(note, known)
+    if known is None:
+        known = _Note(queue, client.ask("reserve_id"), committing=False)
+        _write(note, known)
+    if found is None:
+        client.ask("prep_reserved", {"reserved_id": known.full_id, "fields": fields})
     present = found["_attachments"] if found is not None else {}
     for name, path, digest in attachments:
         if not _is_attached(present.get(name), path):

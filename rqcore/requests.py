@@ -23,6 +23,7 @@ _WHEN_DOWN = {
     "create_message", "single_que", "prep_message", "attach_message", "delete_attach_message",
     "commit_message", "get_message", "get_message_state", "get_message_status", "delete_message",
     "destroy_message", "run_message", "clone_message", "retry_message", "copy_message",
+    "reserve_id", "prep_reserved",
 }  # fmt: skip
 #: ... but for whoever says that he knows.
 _EVEN_DOWN = {

@@ -7,12 +7,12 @@ from dataclasses import replace
 from time import time
 from typing import Any
 
-from rqcore.commands.base import Commands, Durable, asked_id
+from rqcore.commands.base import Commands, Durable, asked_id, short_id
 from rqcore.condition import Admin
 from rqcore.durable import Digest
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore.lifecycle import State, Step
-from rqcore.message import Message, parse_message
+from rqcore.message import Message, is_msg_id, parse_message
 from rqcore.server import Request
 from rqcore.store import Attached
 
@@ -29,6 +29,28 @@ class Incoming(Commands):
     def do_prep_message(self, request: Request) -> Any:
         self._queue.check_open()
         return self._admitted(self._queue.admit(_draft(request), State.PREP))
+
+    def do_reserve_id(self, _request: Request) -> Any:
+        """An id for a message to come: whoever notes it first knows later whether it was made."""
+        self._queue.check_open()
+        return ["ok", self._queue.full_id(self._store.new_id())]
+
+    def do_prep_reserved(self, request: Request) -> Any:
+        """Prepare a message under an id that was reserved: once, however often it is asked for."""
+        self._queue.check_open()
+        args = request.fields()
+        msg_id, fields = short_id(str(args.get("reserved_id"))), args.get("fields")
+        if not is_msg_id(msg_id) or msg_id >= self._store.new_id():
+            raise RefusedError(f"id {msg_id} was not reserved here; ask for one by reserve_id")
+        if not isinstance(fields, dict):
+            raise RefusedError("'fields' must be an object: the fields of the message")
+        draft = replace(parse_message(fields, now=time()), msg_id=msg_id)
+        state = self._store.find(msg_id)
+        if state is None:
+            return self._admitted(self._queue.admit(draft, State.PREP))
+        if _told_apart_by(draft) != _told_apart_by(self._store.load(msg_id, state)):
+            raise RefusedError(f"id {msg_id} is that of another message; reserve a new one")
+        return Durable(["ok", self._queue.full_id(msg_id)])  # it may have come in this very turn
 
     def do_single_que(self, request: Request) -> Any:
         self._queue.check_open()
@@ -85,3 +107,8 @@ class Incoming(Commands):
 
 def _draft(request: Request) -> Message:
     return parse_message(request.fields(), now=time())
+
+
+def _told_apart_by(message: Message) -> tuple[object, ...]:
+    """What does not change in a message's life."""
+    return (message.dest, message.src, *message.params)

@@ -90,9 +90,9 @@ def test_refusals_name_the_reason(rq: RunningInstance, files: list[File], tmp_pa
         hand_over(rq.directory, "nowhere", FIELDS, [], note)
     with pytest.raises(RefusedError, match="status: DOWN"):
         hand_over(rq.directory, "down", FIELDS, [], note)
+    assert not note.exists()
     with pytest.raises(RefusedError, match='missing required "dest"'):
         hand_over(rq.directory, "there", {}, [], note)
-    assert not note.exists()
     with pytest.raises(RefusedError, match="No such file"):
         hand_over(rq.directory, "there", FIELDS, [*files, ("x", "/nowhere", None)], note)
     # What was refused only in its last part is taken up where it stopped.
@@ -126,7 +126,7 @@ def test_killed_before_and_after_each_step(
 
     monkeypatch.setattr(QueueClient, "call", lambda *a, **k: dying(real_call, *a, **k))
     monkeypatch.setattr(durable, "write_file", lambda *a, **k: dying(real_write, *a, **k))
-    steps = ["prep", "note", "attach", "attach", "note", "commit"]
+    steps = ["reserve", "note", "prep", "attach", "attach", "note", "commit"]
     for last in range(1, len(steps) + 1):
         for after in (False, True):
             note, step = tmp_path / f"note {last} {after}", 0
@@ -137,16 +137,31 @@ def test_killed_before_and_after_each_step(
             [message] = held(rq, "que")
             assert message["full_id"] == new_id
             assert set(message["_attachments"]) == {"a one", "two"}
-            orphans = held(rq, "prep")
-            # Only what was answered and not noted is left, and it holds nothing and never runs.
-            assert [m["_attachments"] for m in orphans] == (
-                [{}] if (last, after) in {(1, True), (2, False)} else []
-            )
-            for left in (message, *orphans):
-                rq.ask("there", "delete_message", {"msg_id": left["msg_id"]})
+            assert not held(rq, "prep")
+            rq.ask("there", "delete_message", {"msg_id": message["msg_id"]})
 
 
-def test_taken_away_before_the_commit_it_is_begun_anew(
+def test_an_id_is_reserved_for_one_message(rq: RunningInstance) -> None:
+    full_id = rq.ask("there", "reserve_id")
+    for _ in range(2):
+        args = {"reserved_id": full_id, "fields": FIELDS}
+        assert rq.ask("there", "prep_reserved", args) == full_id
+    assert [m["full_id"] for m in held(rq, "prep")] == [full_id]
+    for wrong, reason in (
+        ({"reserved_id": full_id, "fields": {**FIELDS, "param1": "y"}}, "that of another message"),
+        ({"reserved_id": "29991231.2359.59.999.000001", "fields": FIELDS}, "was not reserved here"),
+        ({"reserved_id": "../x", "fields": FIELDS}, "was not reserved here"),
+        ({"fields": FIELDS}, "was not reserved here"),
+        ({"reserved_id": full_id}, "'fields' must be an object"),
+    ):
+        with pytest.raises(RefusedError, match=reason):
+            rq.ask("there", "prep_reserved", wrong)
+    rq.ask("there", "commit_message", {"msg_id": full_id})
+    assert rq.ask("there", "prep_reserved", {"reserved_id": full_id, "fields": FIELDS}) == full_id
+    assert not held(rq, "prep")
+
+
+def test_taken_away_before_the_commit_it_is_prepared_again(
     rq: RunningInstance, files: list[File], tmp_path: Path
 ) -> None:
     note = tmp_path / "note"

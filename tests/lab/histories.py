@@ -5,9 +5,9 @@ hours ahead; the third speaks only the contract's plain protocol.  In each histo
 attachments is sent from one to another, and at a phase of its transfer an accident happens
 (`tests.lab.plans`).  When it is over, the message must arrive: between instances exactly once, at the
 plain end at least once, intact by SHA-256, and at its sender it must be ``relayed`` and nothing else;
-no upload and no temporary file may be left at an instance, and no prepared copy, but for the one case
-that `_COPY_MAY_BE_LEFT` names.  Sometimes more messages go to the same receiver, and sometimes one to
-the third machine, which must not wait for the end of the accident.
+no upload, no temporary file and no prepared copy may be left at an instance.  Sometimes more messages go
+to the same receiver, and sometimes one to the third machine, which must not wait for the end of the
+accident.
 
     python -m tests.lab.histories [--count 1000] [--seed N] [--only N] [--lanes 2] [--dir DIR]
 
@@ -52,9 +52,6 @@ _LOOK = 0.02
 _NUDGE = 0.3
 #: Accidents that all messages of the sender have to wait for.
 _AT_THE_SENDER = ("kill relay", "kill sender")
-#: Who dies between having prepared a message and the web service's own note of its id leaves a copy
-#: that never runs (see `rqcore_web.api.once`); it is counted, and told at the end.
-_COPY_MAY_BE_LEFT = ("kill service", "kill receiver", "kill sink")
 _CLOCK_APART = 2 * 3600 + 813
 
 
@@ -127,8 +124,6 @@ class History:
         self.receiver = lab.machine(what.receiver)
         self.msg_id = ""
         self.sprung = False
-        #: Prepared copies that were left, where that may be.
-        self.copies = 0
 
     def run(self) -> None:
         """Play it; raises `AssertionError` when the account does not come out."""
@@ -263,9 +258,6 @@ class History:
         assert done, f"it has not arrived: {came}"
         if once:
             copies = [state for state, _ in came if state != "done"]
-            if self.plan.accident in _COPY_MAY_BE_LEFT and copies == ["prep"]:
-                self.copies += 1
-                copies = []
             assert len(done) == 1, f"it has arrived more than once: {came}"
             assert not copies, f"a copy is left: {came}"
         assert full_id.rpartition("/")[2] in [place.name for place in done], (
@@ -345,7 +337,6 @@ class Play:
         self.phases: collections.Counter[tuple[str, str, str]] = collections.Counter()
         self.accidents: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
-        self.copies = 0
         #: How long each took, seconds, and which it was.
         self.times: list[tuple[float, int]] = []
 
@@ -389,7 +380,6 @@ class Play:
             return False
         with self._lock:
             self.played += 1
-            self.copies += history.copies
             if self.played % 100 == 0:
                 print(f"{self.played} histories came out", flush=True)
             self.times.append((time.monotonic() - began, number))
@@ -429,8 +419,6 @@ def _play(options: argparse.Namespace) -> int:
     )
     if missing:
         print(f"not met: {missing}")
-    if tally.copies:
-        print(f"prepared copies left by who was killed: {tally.copies}")
     if tally.times:
         print(f"the longest (seconds, number): {sorted(tally.times)[-5:]}")
     return 1 if tally.failures or (options.every_phase and missing) else 0

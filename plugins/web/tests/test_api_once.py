@@ -281,6 +281,21 @@ def test_a_message_runs_once_wherever_the_service_dies(mortal: Web, where: str, 
     assert (counts["done"], counts["prep"], sum(counts.values())) == (1, left, 1 + left)
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["before reserve_id", "after reserve_id", "before prep_reserved", "after prep_reserved"],
+)
+def test_a_message_is_prepared_once_wherever_the_service_dies(mortal: Web, where: str) -> None:
+    fields = {"param1": "x", "mode": "prep"}
+    lost(mortal, where, MESSAGES, fields, "k")
+    answers = [post(mortal, MESSAGES, fields, "k") for _ in range(2)]
+    assert [answer.status for answer in answers] == [201, 201]
+    assert answers[0].body == answers[1].body
+    counts = mortal.rq.ask("test", "num_messages")
+    assert (counts["prep"], sum(counts.values())) == (1, 1)
+    assert mortal.rq.message("test", answers[0].json()["msg_id"])["state"] == "prep"
+
+
 def test_a_batch_runs_once_when_the_service_dies_in_the_middle(mortal: Web) -> None:
     batch = {"messages": [{"queue": "test", "param1": str(n)} for n in range(20)]}
     lost(mortal, "after commit_message", "api/v1/messages:batch", batch, "k")

@@ -10,6 +10,9 @@ refused (a queue that is DOWN, a field that is wrong) can be sent again with the
 
 What if the service, or the machine, dies in the middle?
 
+A message that is to stay in ``prep`` gets its id first: that is written down durably, and then the
+message is prepared under it.  So there is never a second one.
+
 A message that is created with a key is created in two steps, as `relay` does it: it is prepared, its id
 is written down durably, and only then it is committed (``planned``).  A crash before the id is written
 leaves a message in ``prep`` that never runs (the cleaner removes it), and the request, sent again,
