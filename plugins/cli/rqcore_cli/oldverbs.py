@@ -17,6 +17,7 @@ from typing import Any
 
 from rqcore.errors import RefusedError, RqError
 from rqcore.message import full_id, parse_full_id, truth
+from rqcore.trace import carried
 from rqcore_cli.app import App
 from rqcore_cli.output import clean, echo
 from rqcore_cli.refs import Ref
@@ -109,6 +110,7 @@ def _submit(command: str) -> Callable[[App, Mapping[str, str]], list[str]]:
             raise RefusedError(
                 f"{clean(fields['dest'])} is on another host; give --relay-ok to have it relayed"
             )
+        fields |= carried(os.environ, environment=True)
         return [f"ok {app.ask(target_queue(app, fields), command, fields)}"]
 
     return verb

@@ -57,6 +57,20 @@ def test_every_field_arrives(rq: Rq, running: RunningInstance) -> None:
 
 
 @pytest.mark.process
+def test_the_trace_of_who_sends_is_the_messages(rq: Rq, running: RunningInstance) -> None:
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    rq.environ |= {"TRACEPARENT": parent, "TRACESTATE": "vendor=1"}
+    for words in (("send", "work"), ("sendmesg", "--dest", "work"), ("prepmesg", "--dest", "work")):
+        msg_id = rq(*words).out.strip().rpartition("/")[2]
+        found = running.message("work", msg_id)
+        assert (found["traceparent"], found["tracestate"]) == (parent, "vendor=1")
+    assert parent in rq("show", f"work/{msg_id}").out
+    rq.environ["TRACEPARENT"] = "nonsense"
+    found = running.message("work", rq("send", "work").out.strip().rpartition("/")[2])
+    assert not {"traceparent", "tracestate"} & set(found)
+
+
+@pytest.mark.process
 def test_files_are_attached(rq: Rq, running: RunningInstance, tmp_path: Path) -> None:
     (rq.cwd / "one").write_bytes(b"1" * 1000)
     (rq.cwd / "two words").write_bytes(b"2")

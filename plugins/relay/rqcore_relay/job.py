@@ -26,6 +26,7 @@ from time import time
 from typing import Any
 
 from rqcore.errors import RqError
+from rqcore.trace import carried
 from rqcore_relay.verdict import TroubleError
 
 _PARAMS = ("param1", "param2", "param3", "param4")
@@ -105,6 +106,10 @@ class Job:
             "post_run_webhook": given.get("post_run_webhook", []),
             "orig_msg_id": self.orig_msg_id,
         }  # fmt: skip
+
+    def trace(self) -> dict[str, str]:
+        """The trace that the message belongs to: fields for rqcore, headers for everybody else."""
+        return carried(self.message)
 
     @property
     def url(self) -> str:

@@ -48,7 +48,8 @@ def hand_over(job: Job, queue: str, attachments: list[Attachment]) -> str:
         (item.name, item.path, Digest(item.size, item.md5, item.sha256)) for item in attachments
     ]
     try:
-        return hand(job.directory, queue, job.fields(), files, f"{job.folder}/{_NOTE}")
+        fields = {**job.fields(), **job.trace()}
+        return hand(job.directory, queue, fields, files, f"{job.folder}/{_NOTE}")
     except UnknownOutcomeError as error:
         raise GivenUpError(str(error)) from error
     except RqError as error:

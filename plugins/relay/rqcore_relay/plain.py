@@ -58,7 +58,7 @@ class PlainPeer:
         address = parse_dest(job.url)
         assert address is not None  # else there would be no peer
         path = f"{self._http.origin.root}q/{quote(address.queue)}/new_message"
-        answer = self._http.request("POST", path, _FORM, body)
+        answer = self._http.request("POST", path, {**_FORM, **job.trace()}, body)
         match answer.json():
             case ["ok", full_id]:
                 return checked_id(full_id, peer)

@@ -58,7 +58,8 @@ class RichPeer:
             job.note()
         address = parse_dest(job.url)
         assert address is not None  # else there would be no peer
-        body = json.dumps({**job.fields(), "mode": "prep", "routed": True}).encode("ascii")
+        fields = {**job.fields(), **job.trace(), "mode": "prep", "routed": True}
+        body = json.dumps(fields).encode("ascii")
         headers = {"Content-Type": "application/json", "Idempotency-Key": notes.key}
         path = f"{self._api}/queues/{quote(address.queue)}/messages"
         answer = self._https[0].request("POST", path, headers, body)

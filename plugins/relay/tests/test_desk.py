@@ -38,6 +38,7 @@ def everything_is_written() -> Iterator[None]:
 class Ended:
     state: State
     status: str = ""
+    timed_out: bool = False
 
 
 @pytest.fixture

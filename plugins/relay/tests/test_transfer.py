@@ -41,6 +41,7 @@ def test_fields_files_log_and_result(pair: Pair, tap: Tap, big: bytes, plain: bo
     fields: dict[str, Any] = {
         "src": "me", "param1": "ü \udcff\n", "param2": "2", "param3": "x" * 5000, "param4": "4",
         "count": 3, "max_count": 30, "post_run_webhook": ["http://hook/"],
+        "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1",
     }  # fmt: skip
     msg_id = pair.send(SMALL, big, b"", **fields)
     message = pair.relayed(msg_id)

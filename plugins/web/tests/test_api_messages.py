@@ -59,6 +59,22 @@ def audit(site: Web) -> list[dict[str, Any]]:
 # --- creating
 
 
+def test_the_trace_of_the_request_is_the_messages(site: Web) -> None:
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    headers = ("-H", f"traceparent: {parent}", "-H", "tracestate: vendor=1")
+    one = post(site, MESSAGES, {}, *headers).json()["msg_id"]
+    many = post(site, "api/v1/messages:batch", {"messages": [{"queue": "test"}]}, *headers)
+    own = post(site, MESSAGES, {"traceparent": parent.replace("a", "c")}, *headers)
+    for msg_id, trace in (
+        (one, parent), (many.json()["results"][0]["msg_id"], parent),
+        (own.json()["msg_id"], parent.replace("a", "c")),
+    ):  # fmt: skip
+        site.rq.until("test", msg_id)
+        found = site.curl(f"{MESSAGES}/{msg_id}").json()
+        assert found["traceparent"] == trace
+        assert found.get("tracestate") == ("vendor=1" if trace == parent else None)
+
+
 def test_it_is_created_and_there(site: Web) -> None:
     answer = post(site, MESSAGES, {"param1": "you", "src": "api"})
     assert answer.status == 201

@@ -79,6 +79,24 @@ def test_a_message_is_made_in_every_form(site: Web, form: str) -> None:
     assert (done["param1"], done["dest"], done["status"]) == ("x y", "test", "done - fine")
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_trace_of_the_request_is_the_messages(site: Web, form: str) -> None:
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    headers = ("-H", f"traceparent: {parent}", "-H", "tracestate: vendor=1")
+    done = site.rq.until("test", made(site.curl("q/test/new_message", *FORMS[form], *headers)))
+    assert (done["traceparent"], done["tracestate"]) == (parent, "vendor=1")
+    page = site.curl(f"q/test/{done['msg_id']}", *BROWSER)
+    assert parent in page.text
+
+
+def test_what_the_message_says_of_its_trace_counts_more(site: Web) -> None:
+    own, other = (f"00-{letter * 32}-{'b' * 16}-01" for letter in "ac")
+    body = json.dumps({"dest": "test", "traceparent": own})
+    answer = site.curl("q/test/new_message", "-d", f"mesg={body}", "-H", f"traceparent: {other}")
+    done = site.rq.until("test", made(answer))
+    assert done["traceparent"] == own
+
+
 def test_a_message_from_a_page_leads_to_its_own_page(site: Web) -> None:
     fields = (
         "-d",

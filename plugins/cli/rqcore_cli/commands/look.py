@@ -53,6 +53,7 @@ def _print(ref: Ref, found: dict[str, Any]) -> None:
         ("count", f"{found['count']} of {found['max_count']}" if found["count"] else ""),
         ("origin", "" if origin == found["full_id"] else origin),
         ("cloned from", found.get("cloned_from")),
+        ("trace", found.get("traceparent")),
         ("webhooks", " ".join(found.get("post_run_webhook", ()))),
         ("duplicates", " ".join(found.get("dups", ()))),
         ("directory", found["path"]),

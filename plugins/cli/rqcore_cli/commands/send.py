@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import click
 from rqcore import words
 from rqcore.errors import RefusedError, RqError
 from rqcore.message import DEFAULT_MAX_COUNT, PARAM_NAMES, parse_full_id
+from rqcore.trace import carried
 from rqcore_cli.app import App
 from rqcore_cli.attachments import attach, sources
 from rqcore_cli.commands.look import await_end, follow_log
@@ -51,7 +53,7 @@ class Wanted:
         given = {
             "dest": self.queue, **self.params, "src": self.src, "due": self.due,
             "max_count": self.max_count, "post_run_webhook": list(self.webhook) or None,
-            "force_remote": self.force_remote or None,
+            "force_remote": self.force_remote or None, **carried(os.environ, environment=True),
         }  # fmt: skip
         return {key: value for key, value in given.items() if value is not None}
 

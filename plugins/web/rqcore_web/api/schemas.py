@@ -92,6 +92,11 @@ _MESSAGE_FIELDS: dict[str, Schema] = {
     "orig_msg_id": text("full id of the first message of its chain"),
     "post_run_webhook": items(text(), "URLs that are told of its end"),
     "force_remote": flag("relay it even if its destination is this host"),
+    "traceparent": text(
+        "the trace that it belongs to (W3C Trace Context); the request's header of that name unless "
+        "given, and dropped if it has not the right form"
+    ),
+    "tracestate": text("what belongs to traceparent"),
 }
 _MODE = one_of(
     ("commit", "prep", "single_que"),
@@ -178,10 +183,11 @@ SCHEMAS: dict[str, Schema] = {
          **{f"param{n}": text() for n in (1, 2, 3, 4)},
          "due": number(), "count": whole(), "max_count": whole(), "orig_msg_id": text(),
          "post_run_webhook": items(text()), "force_remote": flag(), "cloned_from": text(),
+         "traceparent": text(), "tracestate": text(),
          "dups": items(text(), "full ids of the messages that were coalesced into it"),
          "attachments": items(ref("Attachment")),
          "runs": items(ref("Run"), "runs that ended, oldest first")},
-        optional="post_run_webhook force_remote cloned_from dups",
+        optional="post_run_webhook force_remote cloned_from dups traceparent tracestate",
     ),
     "Acted": told({"queue": text(), "msg_id": text(), "detail": text("what the queue said")}),
     "Running": told({"msg_id": text(), "pid": whole(), "status": text(), "dest": text(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore.message import parse_dest
+from rqcore.trace import carried
 from rqcore_web import names, problems
 from rqcore_web.api import operations, schemas, views
 from rqcore_web.api.checking import check
@@ -30,14 +31,14 @@ async def to_queue(call: Call) -> Response:
     if call.body.get("routed"):
         queue = names.taking(call.site, queue)
         call.need("enqueue", queue)
-    return await _made(call, _draft(queue, fields))
+    return await _made(call, _draft(call, queue, fields))
 
 
 async def to_destination(call: Call) -> Response:
     """Create a message where its destination says."""
     queue = await _target(call, call.body)
     call.need("enqueue", queue)
-    return await _made(call, _draft(queue, call.body))
+    return await _made(call, _draft(call, queue, call.body))
 
 
 async def batch(call: Call) -> Response:
@@ -65,8 +66,11 @@ async def clone(call: Call) -> Response:
     return call.answer(made, 201, {"Location": made["url"]})
 
 
-def _draft(queue: str, fields: Mapping[str, Any]) -> Draft:
-    return Draft(queue, _kept(fields), fields.get("mode", "commit"))
+def _draft(call: Call, queue: str, fields: Mapping[str, Any]) -> Draft:
+    kept = _kept(fields)
+    if not kept.get("traceparent"):
+        kept |= carried(call.request.headers)
+    return Draft(queue, kept, fields.get("mode", "commit"))
 
 
 def _kept(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +116,7 @@ async def _drafted(call: Call, item: Mapping[str, Any]) -> Draft | Exception:
         call.site.spool.queue(queue)
     except RefusedError as error:
         return error
-    return _draft(queue, {"dest": queue, **item})
+    return _draft(call, queue, {"dest": queue, **item})
 
 
 def _result(

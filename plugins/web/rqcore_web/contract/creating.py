@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rqcore.message import attachment_name_problem
+from rqcore.trace import carried
 from rqcore_web import forms, uploads
 from rqcore_web.access import need
 from rqcore_web.contract.answers import decided, is_fine, outcome, reason_of, speaks_json
@@ -59,6 +60,8 @@ async def _create(
                 request, form, ["fail", problem], done="", default="json",
                 to=f"q/{queue}", else_to=f"q/{queue}/new_message",
             )  # fmt: skip
+    if not fields.get("traceparent"):
+        fields |= carried(request.headers)
     method = fields.pop("_method", "commit")
     if not isinstance(method, str) or method not in CREATING:
         raise BodyError(f"invalid _method: it may be {', '.join(CREATING)}, not {method!r}")

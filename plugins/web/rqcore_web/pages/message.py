@@ -39,6 +39,7 @@ _LARGE_IMAGE = 20_000_000
 _FIELDS = (
     "src", "dest", "msg_id", "status", "state", "count", "max_count", *PARAM_NAMES,
     "due", "post_run_webhook", "orig_msg_id", "cloned_from", "dups",
+    "traceparent", "tracestate",
 )  # fmt: skip
 
 
