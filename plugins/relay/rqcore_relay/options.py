@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from rqcore.errors import RefusedError
-from rqcore.schema import ConfigError, Problem, Report, Section, decode_json, did_you_mean
+from rqcore.options import given_options, option_names, strict_section
+from rqcore.schema import Report, Section
 from rqcore_relay.peers import peer_name
 
 _YEARS = 10 * 366 * 86_400
@@ -78,7 +79,7 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
     ``file`` is the path of the main config; paths in it are relative to the instance's directory.
     """
     report = Report(file)
-    section = _strict(report, given, Options, _PLACE)
+    section = strict_section(report, given, option_names(Options), _PLACE)
     default = Options()
     per_peer = section.whole("per_peer", default.per_peer, 1, 128)
     options = Options(
@@ -97,21 +98,7 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
 
 def read_options(directory: str) -> Options:
     """The options of the instance in ``directory``, from its main config.  Raises `ConfigError`."""
-    file = f"{directory}/config/config.json"
-    try:
-        with open(file, "rb") as stream:
-            data = stream.read()
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-        raise ConfigError([Problem(file, "", None, reason, "restore the file")]) from error
-    config, _ = decode_json(data, file)
-    plugins = config.get("plugins") if isinstance(config, Mapping) else None
-    given = plugins.get("relay") if isinstance(plugins, Mapping) else None
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        raise ConfigError([Problem(file, _PLACE, None, "must be an object", "write { }")])
-    return parse_options(given, file)
+    return parse_options(*given_options(directory, "relay"))
 
 
 def _peers(section: Section, directory: str, per_peer: int) -> Mapping[str, PeerOptions]:
@@ -138,7 +125,7 @@ def _peers(section: Section, directory: str, per_peer: int) -> Mapping[str, Peer
 def _peer(
     report: Report, given: Mapping[str, object], place: str, directory: str, per_peer: int
 ) -> PeerOptions:
-    section = _strict(report, given, PeerOptions, place)
+    section = strict_section(report, given, option_names(PeerOptions), place)
     token, user = _secret(section, "token"), section.text("user", "")
     password = _secret(section, "password")
     token_file = _path(section, "token_file", directory)
@@ -158,19 +145,6 @@ def _peer(
         verify=section.flag("verify") if given.get("verify") is not None else True,
         per_peer=section.whole("per_peer", per_peer, 1, 128),
     )
-
-
-def _strict(
-    report: Report, given: Mapping[str, object], kind: type[Options | PeerOptions], place: str
-) -> Section:
-    """A section in which what is unknown is refused: a misspelt limit would hold nothing back."""
-    known = [option.name for option in fields(kind)]
-    section = Section(report, given, [*known, *given], place)
-    for key in given:
-        if key not in known:
-            remedy = did_you_mean(key, known) or f"known are {', '.join(known)}"
-            section.refuse(key, "is no option of the relay plugin", remedy, show=False)
-    return section
 
 
 def _patience(section: Section, key: str, default: float) -> float:
