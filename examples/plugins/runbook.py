@@ -1,8 +1,9 @@
 """Shows what people know of a queue beside it: the text in the instance's ``runbook/QUEUE.txt``.
 
 A panel on the page of each queue that has such a text, and of its messages in err; a line on the
-first page; an item of the menu, and a page with all of them.  It adds to rqcore-web, and does nothing
-where that is not installed: so it imports nothing of it, and what comes with it only when it is asked.
+first page; an item of the menu, and a page with all of them; the same for programs, at ``/runbook``.
+It adds to rqcore-web, and does nothing where that is not installed: so it imports nothing of it, and
+what comes with it only when it is asked.
 """
 
 from __future__ import annotations
@@ -78,3 +79,14 @@ def rq_web_routes(site: Site) -> list[BaseRoute]:
         return site.page(request, "Runbook", Markup("").join(parts) or "Nobody wrote anything yet.")
 
     return [Route("/", page)]
+
+
+@hookimpl(optionalhook=True)
+def rq_web_root_routes(site: Site) -> list[BaseRoute]:
+    from starlette.responses import JSONResponse  # noqa: PLC0415 - as above
+    from starlette.routing import Route  # noqa: PLC0415 - as above
+
+    async def texts(_: Request) -> Response:
+        return JSONResponse(_texts(site))
+
+    return [Route("/runbook", texts)]

@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from rqcore.errors import RqError
-from rqcore_web import logs, problems
+from rqcore_web import logs, panels, problems
 from rqcore_web.api import routes as api
 from rqcore_web.contract import routes as contract
 from rqcore_web.pages import failures
@@ -56,9 +56,10 @@ def make_app(site: Site) -> Starlette:
                 await following
             site.history.close()
 
+    own = [*logs.routes(site), *api.routes(site), *contract.routes(site), *pages.routes(site)]
     app = _Guarded(
         lifespan=lifespan,
-        routes=[*logs.routes(site), *api.routes(site), *contract.routes(site), *pages.routes(site)],
+        routes=[*own, *panels.root_routes(site, own)],
         exception_handlers={HTTPException: failed, RqError: failed, Exception: failed},
         middleware=[Middleware(Rooted, root=site.root)],
     )

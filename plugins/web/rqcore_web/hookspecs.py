@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: All hooks of this plugin.
 WEB_HOOKS = (
-    "rq_web_routes", "rq_web_nav_items", "rq_web_overview_panels", "rq_web_queue_panels",
-    "rq_web_message_panels",
+    "rq_web_routes", "rq_web_root_routes", "rq_web_nav_items", "rq_web_overview_panels",
+    "rq_web_queue_panels", "rq_web_message_panels",
 )  # fmt: skip
 
 
@@ -62,6 +62,26 @@ def rq_web_routes(site: Site) -> Iterable[BaseRoute]:
     Returns: Starlette routes, with paths relative to ``-/YOUR-NAME`` (your plugin's name).  They are
         served to whoever may read; a request that changes something needs ``operate``.
     If it raises: the plugin's pages are missing; logged.
+    Since: 0.1
+
+    """
+
+
+@hookspec
+def rq_web_root_routes(site: Site) -> Iterable[BaseRoute]:
+    """Answer at addresses that programs expect at the site's root, such as ``/metrics``.
+
+    Pages for people belong below ``-/YOUR-NAME/``, by `rq_web_routes`.
+
+    Called: once, when the site is made.
+    Process: web.
+
+    Args:
+        site: the site: its settings, its queues, its templates.
+    Returns: Starlette routes, each with a path of one fixed part (``/metrics``).  One whose path the
+        site itself answers is refused and logged, whatever its method, and so is one that two plugins
+        bring.  They are served to whoever may read; a request that changes something needs ``operate``.
+    If it raises: the plugin's addresses are missing; logged.
     Since: 0.1
 
     """

@@ -1,4 +1,4 @@
-"""What plugins add to the site: panels, items of the menu, pages of their own.
+"""What plugins add to the site: panels, items of the menu, pages and addresses of their own.
 
 Every hook is asked by the kernel's isolation (`rqcore.hooks`): one that raises becomes a panel that
 says so, and the page it stands on is whole.  What a plugin returns is looked at here, too: it may be a
@@ -12,12 +12,13 @@ own, so that it needs no import of this package.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Match, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rqcore_web.access import need
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_ONE_PART = re.compile(r"/[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,38 @@ def routes(site: Site) -> list[BaseRoute]:
     return [
         Mount(f"/-/{plugin}", app=_Guarded(Mount("", routes=own))) for plugin, own in found.items()
     ]
+
+
+def root_routes(site: Site, own: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """Addresses of plugins at the root, where the site's ``own`` routes leave room for them."""
+    found: dict[str, list[tuple[str, Route]]] = {}
+    for plugin, route, error in _items(site, "rq_web_root_routes"):
+        problem = error or _misplaced(route, own)
+        if problem:
+            _log.error("plugin %s: an address of it is missing: %s", plugin, problem)
+        else:
+            found.setdefault(route.path, []).append((plugin, route))
+    kept: list[BaseRoute] = []
+    for path, given in found.items():
+        plugins = {plugin for plugin, _ in given}
+        if len(plugins) > 1:
+            who = " and ".join(sorted(plugins))
+            _log.error("%s is brought by plugins %s; none is used, remove one", path, who)
+        else:
+            kept.append(Route(path, _Guarded(Router([route for _, route in given]))))
+    return kept
+
+
+def _misplaced(route: Any, own: Sequence[BaseRoute]) -> str:
+    """Why this cannot be served at the root; nothing when it can."""
+    if not isinstance(route, Route):
+        return f"no route: a {type(route).__name__}"
+    if not _ONE_PART.fullmatch(route.path):
+        return f"{route.path} is not one fixed part, such as /metrics"
+    scope = {"type": "http", "method": "GET", "path": route.path, "root_path": "", "headers": []}
+    if any(one.matches(scope)[0] is not Match.NONE for one in own):
+        return f"{route.path} is the site's own"
+    return ""
 
 
 class _Guarded:

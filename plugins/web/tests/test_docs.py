@@ -168,6 +168,10 @@ def test_hook_web_routes(example: Web) -> None:
     assert "call Ann &amp; Bob" in html(example, "-/runbook/")
 
 
+def test_hook_web_root_routes(example: Web) -> None:
+    assert example.curl("runbook").json() == {"fails": "call Ann & Bob"}
+
+
 def test_hook_web_nav_items(example: Web) -> None:
     assert re.search(r'<a href="/-/runbook/"[^>]*>Runbook</a>', html(example, ""))
 

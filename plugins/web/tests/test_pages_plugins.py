@@ -59,6 +59,21 @@ def rq_web_routes():
         return PlainTextResponse(request.method)
 
     return [Route("/fails", fails), Route("/works", works, methods=["GET", "POST"]), "no route"]
+
+
+@hookimpl
+def rq_web_root_routes():
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def works(request):
+        return PlainTextResponse(f"at the root: {request.method}")
+
+    return [
+        Route("/clumsy.txt", works, methods=["GET"]), Route("/clumsy.txt", works, methods=["POST"]),
+        Route("/q.txt", works, methods=["POST"]), Route("/new_queue", works, methods=["PUT"]),
+        Route("/q/fails", works), Route("/{all}", works), Route("/runbook", works), 7,
+    ]
 """
 
 
@@ -154,6 +169,24 @@ def test_pages_of_plugins_are_found_below_their_names_alone(site: Web) -> None:
     assert "some of its pages are missing" in site.rq.log_text()
 
 
+def test_addresses_of_plugins_at_the_root_take_none_from_others(site: Web) -> None:
+    assert site.curl("clumsy.txt").text == "at the root: GET"
+    assert site.curl("clumsy.txt", "-X", "POST").text == "at the root: POST"
+    assert site.curl("clumsy.txt", "-X", "PUT").status == 405
+    assert site.curl("q.txt", "-X", "POST").status == 405
+    assert site.curl("new_queue", "-X", "PUT").status == 405
+    assert "at the root" not in site.curl("q/fails").text
+    assert site.curl("nobody").status == 404
+    assert site.curl("runbook").status == 404
+    log = site.rq.log_text()
+    for told in (
+        "/q.txt is the site's own", "/new_queue is the site's own",
+        "/q/fails is not one fixed part", "/{all} is not one fixed part", "no route: a int",
+        "/runbook is brought by plugins clumsy and runbook; none is used",
+    ):  # fmt: skip
+        assert told in log
+
+
 def test_the_page_of_plugins_says_how_each_fares(site: Web, seen: Seen) -> None:
     for _ in range(5):
         site.curl("")
@@ -165,7 +198,7 @@ def test_the_page_of_plugins_says_how_each_fares(site: Web, seen: Seen) -> None:
     calls, errors = (row.locator("td").nth(n).inner_text() for n in (1, 2))
     assert int(calls) == int(errors) >= 5
     web = seen.page.locator(
-        "section", has=seen.page.get_by_role("heading", name=re.compile("^web"))
+        "section", has=seen.page.get_by_role("heading", name=re.compile("^web [0-9]"))
     )
     assert "rq_message_finishing" in web.inner_text()
     assert "ok" in web.inner_text()
