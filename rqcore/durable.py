@@ -461,11 +461,14 @@ class Sync:
         os.unlink(path)
         self._entry(path)
 
-    def commit(self) -> None:
-        """Bring everything done since the last commit to the disk.  Raises `OSError`."""
-        failed = True
+    def commit(self) -> bool:
+        """Bring everything done since the last commit to the disk.  Raises `OSError`.
+
+        False when there was nothing to bring.
+        """
+        failed, needed = True, self.enabled and self.pending
         try:
-            if self.enabled and self.pending:
+            if needed:
                 self._bring_to_disk()
             failed = False
         finally:
@@ -474,6 +477,7 @@ class Sync:
                 # What others build upon must not be missing later: the next time, everything.
                 self._sure.clear()
                 self._whole = unix.HAVE_SYNCFS
+        return needed
 
     def _bring_to_disk(self) -> None:
         if self._whole or self._syncfs_is_cheaper():

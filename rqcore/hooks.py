@@ -320,6 +320,10 @@ class Hooks(PluginRegistry):
 
     # --- any time ---------------------------------------------------------------------------
 
+    def spool_synced(self, queue: QueueInfo, seconds: float) -> None:
+        """A turn's changes are on the disk."""
+        self._tell("rq_spool_synced", queue=queue, seconds=seconds)
+
     def message_moved(
         self,
         message: Message,

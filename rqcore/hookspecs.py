@@ -811,6 +811,24 @@ def rq_message_relayed(message: Message, queue: QueueInfo, new_msg_id: str) -> N
 
 
 @hookspec
+def rq_spool_synced(queue: QueueInfo, seconds: float) -> None:
+    """A queue's changes of one turn, of any number of messages, were brought to the disk together.
+
+    For measuring; whoever asked has not been answered yet, so be quick.
+
+    Called: after the sync, before the facts of that turn; not when there was nothing to bring, and not
+        when the disk refused.
+    Process: queue.
+    Args:
+        queue: the queue.
+        seconds: how long the disk took.
+    Returns: nothing.
+    If it raises: logged.
+    Since: 1.1
+    """
+
+
+@hookspec
 def rq_message_moved(
     message: Message, queue: QueueInfo, old: State | None, new: State | None, step: Step
 ) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from rqcore.errors import NotFoundError
 from rqcore.hooks import Hooks
@@ -76,7 +77,9 @@ class Spool:
             return
         error: OSError | None = None
         try:
-            self.store.sync()
+            began = monotonic()
+            if self.store.sync():
+                self.hooks.spool_synced(self.queue, monotonic() - began)
         except OSError as caught:
             error = caught
             _log.error("the disk does not take what was written: %s", error)

@@ -126,8 +126,8 @@ class SpoolStore(Protocol):
     def note_digest(self, msg_id: str, state: State, name: str, digest: Digest) -> None:
         """Keep the digest of an attachment that was placed by hand; need not last."""
 
-    def sync(self) -> None:
-        """Make everything done so far durable."""
+    def sync(self) -> bool:
+        """Make everything done so far durable; False when there was nothing to do for it."""
 
 
 class StoreFactory(Protocol):

@@ -44,9 +44,13 @@ class Moving(Commands):
         return ["ok", "msg destroyed"]
 
     def do_delete_message(self, request: Request) -> Any:
+        """``{"msg_id"}``, and with ``"state"`` only if it still is in that one."""
         msg_id, state = self.found(request)
         if state is State.RUN:
             raise RefusedError("message is running; destroy it first (rq kill)")
+        wanted = request.fields().get("state")
+        if wanted not in (None, state):  # it was where the asker has seen it
+            raise RefusedError(f"message is in {state}, no longer in {wanted}")
         message = self._store.load(msg_id, state)
         refusal = self._queue.hooks.check_removal(message, self._queue.info)
         if refusal is not None:

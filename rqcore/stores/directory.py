@@ -340,8 +340,8 @@ class DirectoryStore:
 
     # Durability and bookkeeping
 
-    def sync(self) -> None:
-        self._sync.commit()
+    def sync(self) -> bool:
+        return self._sync.commit()
 
     def _entered(self, msg_id: str, state: State) -> None:
         if state in self._hashed or self._flat[state].add(msg_id):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rqcore.errors import RefusedError
 from rqcore.testing import RunningInstance
 from tests.acceptance.helpers import Gate, Journal, full, queue_pid, script_log
 
@@ -24,6 +25,11 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 WITNESS = """
 import json, os
 from rqcore.hookspecs import hookimpl
+
+@hookimpl
+def rq_spool_synced(queue, seconds):
+    with open("log/synced", "a") as file:
+        file.write(f"{queue.name} {seconds}\\n")
 
 @hookimpl
 def rq_message_finishing(message, queue, outcome):
@@ -163,3 +169,21 @@ def test_a_message_without_a_trace_has_none(rq: RunningInstance) -> None:
     message = rq.until("say", rq.send("say", param1="env | grep ^TRACE; echo done >&3"))
     assert "traceparent" not in message
     assert script_log(message) == ""
+
+
+def test_the_time_of_each_sync_is_told(rq: RunningInstance) -> None:
+    def times(name: str) -> list[float]:
+        lines = (rq.directory / "log/synced").read_text().splitlines()
+        return [float(line.split()[1]) for line in lines if line.startswith(f"{name} ")]
+
+    before = len(times("say"))
+    rq.until("say", rq.send("say", param1="echo done >&3"))
+    assert len(times("say")) > before
+    assert all(0 <= seconds < 60 for seconds in times("say"))
+
+
+def test_one_is_deleted_only_where_it_was_seen(rq: RunningInstance) -> None:
+    msg_id = rq.ask("say", "prep_message", {"dest": "say"}).rpartition("/")[2]
+    with pytest.raises(RefusedError, match="message is in prep, no longer in done"):
+        rq.ask("say", "delete_message", {"msg_id": msg_id, "state": "done"})
+    assert rq.ask("say", "delete_message", {"msg_id": msg_id, "state": "prep"}) == "msg deleted"

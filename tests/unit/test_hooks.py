@@ -210,6 +210,10 @@ def test_hook_message_relayed() -> None:
     check_fact("rq_message_relayed", message=MESSAGE, queue=QUEUE, new_msg_id="http://b/q/x/1")
 
 
+def test_hook_spool_synced() -> None:
+    check_fact("rq_spool_synced", queue=QUEUE, seconds=0.004)
+
+
 def test_hook_message_moved() -> None:
     check_fact(
         "rq_message_moved",
