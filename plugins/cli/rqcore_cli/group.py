@@ -147,6 +147,7 @@ CORE: dict[str, dict[str, tuple[str, str]]] = {
         "reload": ("instance:reload", "Read all configuration anew."),
         "status": ("status:status", "Show the queues and how they are."),
         "queue": ("queue:queue", "Make, list, stop and change queues."),
+        "fsck": ("fsck:fsck", "Check what lies in the spool, and move aside what is wrong."),
     },
     "Messages": {
         "send": ("send:send", "Send a message to a queue."),

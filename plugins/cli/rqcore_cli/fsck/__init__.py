@@ -1,0 +1,1 @@
+"""``rq fsck``: what lies in the spool, derived from the disk alone, and what is wrong with it."""
