@@ -1,4 +1,4 @@
-"""How the peers are, as Prometheus reads it (text format 0.0.4).
+"""How the peers are, as metrics: for rqcore-metrics, and as Prometheus reads it (text format 0.0.4).
 
 Pure.  The counters count since the instance was made, over all restarts.
 """
@@ -6,7 +6,7 @@ Pure.  The counters count since the instance was made, over all restarts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -23,17 +23,35 @@ _METRICS = (
 )
 
 
-def exposition(rows: Iterable[Mapping[str, Any]]) -> str:
+class Family(NamedTuple):
+    """Metrics of one name, as the hook ``rq_collect_metrics`` of rqcore-metrics wants them."""
+
+    name: str
+    kind: str
+    help: str
+    samples: list[tuple[dict[str, str], float]]
+
+
+def families(rows: Iterable[Mapping[str, Any]]) -> list[Family]:
     """The metrics of these peers (`rqcore_relay.survey`); what is not known is left out."""
     rows = list(rows)
+    return [
+        Family(
+            f"rqcore_relay_{name}", kind, about,
+            [({"peer": row["peer"]}, float(row[key])) for row in rows if row[key] is not None],
+        )
+        for name, kind, about, key in _METRICS
+    ]  # fmt: skip
+
+
+def exposition(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The same as text, for the page of relay itself."""
     lines = []
-    for name, kind, about, key in _METRICS:
-        metric = f"rqcore_relay_{name}"
-        lines += [f"# HELP {metric} {about}", f"# TYPE {metric} {kind}"]
+    for family in families(rows):
+        lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
         lines += [
-            f'{metric}{{peer="{_escaped(row["peer"])}"}} {_value(row[key])}'
-            for row in rows
-            if row[key] is not None
+            f'{family.name}{{peer="{_escaped(labels["peer"])}"}} {_value(value)}'
+            for labels, value in family.samples
         ]
     return "\n".join([*lines, ""])
 

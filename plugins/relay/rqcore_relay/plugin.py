@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rqcore.lifecycle import State
     from rqcore.message import Message
     from rqcore_relay.desk import Desk
+    from rqcore_relay.metrics import Family
     from rqcore_relay.pages import Item, Part, Site
 
 #: The queue that this plugin brings.
@@ -84,6 +85,17 @@ def rq_resolve_destination(dest: str, message: Message) -> str | None:
     if address.base or (message.force_remote and address.queue != QUEUE):
         return QUEUE
     return None
+
+
+# In whatever process exports metrics, where rqcore-metrics is installed
+
+
+@hookimpl(optionalhook=True)
+def rq_collect_metrics(instance: InstanceInfo) -> list[Family]:
+    """Give the metrics of the peers."""
+    from rqcore_relay import metrics, survey  # noqa: PLC0415 - see the head of this module
+
+    return metrics.families(survey.survey(instance.directory))
 
 
 # In the process of the site, where rqcore-web is installed

@@ -1,0 +1,190 @@
+"""Counts what happens to the messages of one queue, in its process (`rqcore_metrics.plugin` calls).
+
+What is counted when: a message's way in and its begin after the step, its end before and after it.
+
+    finishing    the message's id and outcome are noted in a slot of the book
+    ended        counted, and the slot freed, in one write
+
+A process that is killed in between leaves the slot: the next one looks where the message lies, counts
+it if it has ended, and forgets it if it has not, for then it runs again.  So the ends are exact,
+whatever is killed when.  (A queue in which more than 128 messages end in one turn, as copies of one that
+were coalesced can, counts those beyond as it counts begins.)  Ways in and begins can lack those of the
+one turn of the loop in which the process was killed.
+
+Waiting is counted from when a message could have begun: its ``due``, or when it came into ``que`` if
+that was later.  Of one that came there by a commit, a retry, a recovery or by hand, the latter is
+remembered in memory; after a restart it is counted from its ``due``.
+
+Nothing here raises because of the disk (`rqcore_metrics.book`).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+from rqcore.lifecycle import State, Step
+from rqcore_metrics import book
+
+if TYPE_CHECKING:
+    from rqcore.hookspecs import Outcome, QueueInfo
+    from rqcore.message import Message
+
+_MOST = 10_000
+_VIA = {Step.CREATE: "create", Step.COMMIT: "commit", Step.ADOPT: "adopt"}
+_CAUSE = {
+    Step.RESEND: "resend", Step.RETRY: "retry", Step.RECOVER: "recover", Step.UNSTART: "unstart",
+}  # fmt: skip
+#: Who sends with this as ``src``, or by the queue's schedule with this as ``param1``, sends a heartbeat.
+HEARTBEAT = "heartbeat"
+
+
+class Clerk:
+    """See the head of this module."""
+
+    def __init__(self, directory: str, queue: QueueInfo) -> None:
+        self._book = book.Book(os.path.join(book.folder(directory), queue.name))
+        self._queue = queue
+        #: By message: when its script was about to be started, on the monotonic clock, and how long
+        #: the message had waited.
+        self._starting: dict[str, tuple[float, float]] = {}
+        #: By message: when its run began.
+        self._began: dict[str, float] = {}
+        #: By message: the slot that it has, and its outcome.
+        self._ending: dict[str, tuple[int | None, str]] = {}
+        #: By message: when it came into ``que``, where neither its id nor its due says so.
+        self._came: dict[str, float] = {}
+        self._cpu = _cpu()
+        self._settle_what_is_left()
+
+    def _settle_what_is_left(self) -> None:
+        left = self._book.left
+        for msg_id, outcome, slot in left:
+            if self._has_ended(msg_id, outcome):
+                self._count_end(outcome)
+            self._book.settle(slot)
+        self._book.left = []
+        if left:
+            self._book.save()
+
+    def _has_ended(self, msg_id: str, outcome: str) -> bool:
+        """Does the message lie where such an outcome leads?"""
+        states = {"duplicate": ("done", "relayed"), "timeout": ("err",)}.get(outcome, (outcome,))
+        return any(
+            os.path.isdir(f"{self._queue.path}/{place}")
+            for state in states
+            for place in (f"{state}/{msg_id}", f"{state}/{_hashed(msg_id)}/{msg_id}")
+        )
+
+    # What happens
+
+    def moved(self, message: Message, old: State | None, new: State | None, step: Step) -> None:
+        """A message changed its state."""
+        msg_id = message.msg_id
+        if new is State.QUE:
+            self._queued(message, old, step)
+        elif new is State.RUN:
+            self._book.count("started")
+            self._book.observe("wait", self._starting.get(msg_id, (0.0, 0.0))[1])
+        elif new is None:
+            if step is not Step.DELETE or old is None or old is State.RUN:
+                return
+            self._came.pop(msg_id, None)
+            self._book.count("removed", old.value)
+        elif step in (Step.FINISH, Step.DUPLICATE):
+            self._ended(message, new, step)
+        else:
+            return
+        self._book.save()
+
+    def _queued(self, message: Message, old: State | None, step: Step) -> None:
+        if step in _VIA and old in (None, State.PREP):
+            cron = step is Step.CREATE and message.src == "cron"
+            self._book.count("enqueued", "cron" if cron else _VIA[step])
+        elif step in _CAUSE:
+            self._book.count("requeued", _CAUSE[step])
+            self._starting.pop(message.msg_id, None)
+            self._forget_end(message.msg_id)
+        if step not in (Step.CREATE, Step.RESEND) and len(self._came) < _MOST:
+            self._came[message.msg_id] = time()
+
+    def starting(self, message: Message) -> None:
+        """Its script is about to be started."""
+        could = max(message.due, self._came.pop(message.msg_id, 0.0))
+        self._starting[message.msg_id] = monotonic(), time() - could
+
+    def started(self, message: Message) -> None:
+        """Its script runs."""
+        began = self._starting.pop(message.msg_id, None)
+        if began is not None:
+            self._began[message.msg_id] = began[0]
+
+    def finishing(self, message: Message, outcome: Outcome) -> None:
+        """Its script has ended, and where it goes is known; told again where it could not go there."""
+        self._starting.pop(message.msg_id, None)
+        began = self._began.pop(message.msg_id, None)
+        if began is not None:
+            self._book.observe("run", monotonic() - began)
+            cpu = _cpu()
+            self._book.add("cpu", cpu - self._cpu)
+            self._cpu = cpu
+        if outcome.state is State.QUE:
+            self._book.save()
+            return
+        self._forget_end(message.msg_id)
+        name = outcome.state.value
+        if began is None and outcome.state in (State.DONE, State.RELAYED):
+            name = "duplicate"  # it was coalesced, and had no run of its own
+        elif outcome.state is State.ERR and getattr(outcome, "timed_out", False):
+            name = "timeout"
+        self._ending[message.msg_id] = self._book.intend(message.msg_id, name), name
+
+    def _ended(self, message: Message, new: State, step: Step) -> None:
+        slot, outcome = self._ending.pop(message.msg_id, (None, new.value))
+        if step is Step.DUPLICATE:
+            outcome = "duplicate"
+        if slot is not None:
+            self._book.settle(slot)
+        self._count_end(outcome)
+        self._came.pop(message.msg_id, None)
+        good = outcome in ("done", "relayed", "duplicate")
+        if good and is_heartbeat(message):
+            self._book.note("heartbeat", time())
+
+    def _count_end(self, outcome: str) -> None:
+        self._book.count("finished", outcome)
+        self._book.note("last", time(), outcome)
+
+    def _forget_end(self, msg_id: str) -> None:
+        slot, _ = self._ending.pop(msg_id, (None, ""))
+        if slot is not None:
+            self._book.settle(slot)
+
+    def synced(self, seconds: float) -> None:
+        """A turn's changes were brought to the disk."""
+        self._book.observe("sync", seconds)
+        self._book.save()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._book.close()
+
+
+def is_heartbeat(message: Message) -> bool:
+    """Was this sent to see that it gets through?"""
+    by_hand = message.src == HEARTBEAT
+    return by_hand or (message.src == "cron" and message.param1 == HEARTBEAT)
+
+
+def _hashed(msg_id: str) -> str:
+    """``YYYYMMDD/HH/MM``, where a message with this id lies in ``done`` and ``relayed``."""
+    day, _, rest = msg_id.partition(".")
+    return f"{day}/{rest[:2]}/{rest[2:4]}"
+
+
+def _cpu() -> float:
+    """Processor seconds of all scripts that this process has collected."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
