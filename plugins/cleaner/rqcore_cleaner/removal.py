@@ -1,0 +1,154 @@
+"""Removing messages of one queue: by its socket, in batches, at a pace.
+
+Only the queue's own process removes a message (``delete_message``), so every plugin is asked before
+(`rq_check_removal`) and the counts are right.  A message that somebody reads, who then holds a shared
+lock on its file ``msg``, is left for the next time; its exclusive lock is held until the queue has
+answered, so that no reader comes in between.  A process that is killed here leaves each message whole
+or gone.
+
+`Remover.remove` raises `UnreachableError` when the queue's process goes away; what was removed until
+then is in `Remover.tally`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from time import monotonic, sleep
+from typing import Any
+
+from rqcore import unix, wire
+from rqcore.client import QueueClient
+from rqcore.lifecycle import State
+from rqcore_cleaner.choosing import Candidate
+from rqcore_cleaner.listing import size
+from rqcore_cleaner.pace import Pace, busy_machine
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Answers for what is gone already, or is work again.
+_GONE = ("msg not found",)
+#: So many reasons of those who keep messages are told apart.
+_REASONS = 20
+_LOOK_EVERY = 1.0
+_PATIENCE = 120.0
+
+
+@dataclass
+class Tally:
+    """What became of the messages that were to go."""
+
+    removed: int = 0
+    bytes: int = 0
+    #: Somebody reads them.
+    read: int = 0
+    #: By the reason that was given.
+    kept: Counter[str] = field(default_factory=Counter)
+
+    def keep(self, reason: str) -> None:
+        """One more was kept."""
+        known = reason in self.kept or len(self.kept) < _REASONS
+        self.kept[reason if known else "other reasons"] += 1
+
+    def add(self, other: Tally) -> None:
+        """Count what another has counted."""
+        self.removed += other.removed
+        self.bytes += other.bytes
+        self.read += other.read
+        for reason, count in other.kept.items():
+            known = reason in self.kept or len(self.kept) < _REASONS
+            self.kept[reason if known else "other reasons"] += count
+
+    @property
+    def left(self) -> int:
+        """How many were left."""
+        return self.read + self.kept.total()
+
+
+class Remover(QueueClient):
+    """A connection to the queue; ``progress`` is called after each batch."""
+
+    def __init__(self, directory: str, queue: str, progress: Callable[[Tally], None]) -> None:
+        super().__init__(directory, queue, _PATIENCE)
+        self.tally = Tally()
+        #: Where the messages lie that are removed: one that moved on is work again, and stays.
+        self.state = State.DONE
+        self._progress = progress
+        self._pace = Pace()
+        self._looked, self._pressed = 0.0, False
+
+    def remove(self, candidates: Iterable[Candidate]) -> None:
+        """Remove them; see the head of this module."""
+        coming = iter(candidates)
+        while batch := list(islice(coming, self._pace.size)):
+            began = monotonic()
+            working = self._remove(batch)
+            pause = self._pace.after(
+                monotonic() - began, len(batch), busy=working or self._is_pressed()
+            )
+            self._progress(self.tally)
+            sleep(pause)
+
+    def _remove(self, batch: list[Candidate]) -> bool:
+        """One batch; does a message of the queue run?"""
+        with contextlib.ExitStack() as locks:
+            going = [item for item in batch if self._is_free(item, locks)]
+            sizes = [size(item.path) for item in going]
+            frames = [
+                _frame("delete_message", msg_id=item.msg_id, state=self.state, even_down=True)
+                for item in going
+            ]
+            self._send(b"".join((*frames, _frame("num_messages"))))
+            for taken in sizes:
+                self._note(json.loads(self._receive(_PATIENCE)), taken)
+            counts = json.loads(self._receive(_PATIENCE))
+        return isinstance(counts, dict) and bool(counts.get("run"))
+
+    def _note(self, answer: Any, taken: int) -> None:
+        match answer:
+            case ["ok", *_]:
+                self.tally.removed += 1
+                self.tally.bytes += taken
+            case ["fail", reason, *_]:
+                if reason not in _GONE:
+                    self.tally.keep(str(reason))
+            case _:
+                self.tally.keep(f"the queue answered {answer!r}")
+
+    def _is_free(self, item: Candidate, locks: contextlib.ExitStack) -> bool:
+        """Does nobody read it?  Then nobody begins to until it is gone."""
+        try:
+            fd = os.open(f"{item.path}/msg", _READ)
+        except OSError:  # gone, or without a msg: the queue says what it thinks of it
+            return True
+        locks.callback(os.close, fd)
+        if unix.try_lock(fd):
+            return True
+        self.tally.read += 1
+        return False
+
+    def _is_pressed(self) -> bool:
+        now = monotonic()
+        if now - self._looked > _LOOK_EVERY:
+            self._looked, self._pressed = now, busy_machine()
+        return self._pressed
+
+
+def _frame(command: str, **args: Any) -> bytes:
+    return wire.encode(f"{command} {json.dumps(args)}".encode())
+
+
+def is_read(path: str) -> bool:
+    """Does somebody read this message just now?"""
+    try:
+        fd = os.open(f"{path}/msg", _READ)
+    except OSError:
+        return False
+    try:
+        return not unix.try_lock(fd)
+    finally:
+        os.close(fd)
