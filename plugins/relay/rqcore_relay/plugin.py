@@ -20,7 +20,7 @@ from rqcore_relay.options import Options, parse_options
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-    from rqcore.hookspecs import CommandGroup, Delay, Outcome, QueueInfo, ServiceContext
+    from rqcore.hookspecs import Check, CommandGroup, Delay, Outcome, QueueInfo, ServiceContext
     from rqcore.lifecycle import State
     from rqcore.message import Message
     from rqcore_relay.desk import Desk
@@ -74,6 +74,14 @@ def rq_register_commands(cli: CommandGroup) -> None:
     from rqcore_relay.commands import register  # noqa: PLC0415 - see the head of this module
 
     register(cli)
+
+
+@hookimpl
+def rq_collect_checks(instance: InstanceInfo) -> list[Check]:
+    """Say which machines cannot be reached."""
+    from rqcore_relay.checks import checks  # noqa: PLC0415 - see the head of this module
+
+    return checks(instance.directory)
 
 
 @hookimpl

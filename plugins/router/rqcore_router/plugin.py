@@ -17,7 +17,7 @@ from rqcore.hookspecs import Delay, Hold, InstanceInfo, Service, hookimpl
 from rqcore.message import parse_dest
 
 if TYPE_CHECKING:
-    from rqcore.hookspecs import CommandGroup, QueueInfo, ServiceContext
+    from rqcore.hookspecs import Check, CommandGroup, QueueInfo, ServiceContext
     from rqcore.message import Message
     from rqcore_router.files import Reader, Standing
     from rqcore_router.panel import Panel
@@ -82,6 +82,14 @@ def rq_register_commands(cli: CommandGroup) -> None:
     from rqcore_router.commands import register  # noqa: PLC0415 - see the head of this module
 
     register(cli)
+
+
+@hookimpl
+def rq_collect_checks(instance: InstanceInfo) -> list[Check]:
+    """Say how the rules are."""
+    from rqcore_router.checks import checks  # noqa: PLC0415 - see the head of this module
+
+    return checks(instance.directory)
 
 
 @hookimpl

@@ -8,6 +8,7 @@
   refused (416).  Several ranges, or none that can be read, are the whole file, as HTTP allows.
 - ``If-None-Match`` and ``If-Modified-Since`` (304), ``If-Range``, ``HEAD``; ``Repr-Digest`` where the
   SHA-256 is known; ``?download=1`` names the file for saving.
+- While it is sent, its message is not cleaned away (`rqcore_web.reading`).
 - A file that grows is served up to the size that it had when the request came.  One that shrinks
   meanwhile ends the connection: the reader must notice that he has not got all of it.
 - What a script wrote never becomes active content: only harmless types keep their name, all else is
@@ -33,6 +34,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from rqcore.errors import NotFoundError
 from rqcore.message import attachment_name_problem
+from rqcore_web import reading
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -110,7 +112,8 @@ def file_response(
             return answer
         first, length, status = answer
         sent, fd = fd, -1
-        return _FileResponse(sent, first, length, status, headers, kind)
+        held = reading.hold(os.path.dirname(os.path.dirname(path)))
+        return _FileResponse((sent, held), first, length, status, headers, kind)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -244,14 +247,18 @@ def _still_the_same(if_range: str | None, headers: Mapping[str, str]) -> bool:
 
 
 class _FileResponse(Response):
-    """So many bytes of an open file, which is closed at the end, whatever happens."""
+    """So many bytes of an open file, which is closed at the end, whatever happens.
+
+    ``opened`` is the file's descriptor, and the one that holds its message.
+    """
 
     def __init__(
-        self, fd: int, first: int, length: int, status: int, headers: Mapping[str, str], kind: str
+        self, opened: tuple[int, int], first: int, length: int, status: int,
+        headers: Mapping[str, str], kind: str,
     ) -> None:  # fmt: skip
         super().__init__(None, status, dict(headers), kind)
         self.headers["content-length"] = str(length)
-        self._fd = fd
+        self._fd, self._held = opened
         self._first = first
         self._length = length
 
@@ -263,6 +270,8 @@ class _FileResponse(Response):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        reading.let_go(self._held)
+        self._held = -1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; returns early when the client went away, or the file ended before its time."""

@@ -3,7 +3,8 @@
 `follow` looks at once, and again whenever the file grows or is replaced (`rqcore_web.logwatch`) and
 whenever its message changes its state or its queue comes back (`rqcore_web.events`); it gives what it
 sees when that is another thing than before.  It ends when the message is final or gone.  A message moves
-between directories, and ``job/`` goes with it; so the queue is asked for the path anew each time.  While
+between directories, and ``job/`` goes with it; so the queue is asked for the path anew each time.  It is
+not cleaned away meanwhile (`rqcore_web.reading`).  While
 the queue's process does not answer, the last that was known of the message holds.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rqcore.errors import NotFoundError, RqError
 from rqcore.lifecycle import FINAL
-from rqcore_web import logfiles
+from rqcore_web import logfiles, reading
 from rqcore_web.logfiles import Part
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ async def follow(site: Site, growth: Growth, file: Named, seen: Seen) -> AsyncGe
         moved.set()
         told: Seen | None = None
         while True:
-            with growth.watching(seen.folder, file.part, file.name, changed.set):
+            with (
+                reading.held(seen.folder),
+                growth.watching(seen.folder, file.part, file.name, changed.set),
+            ):
                 watched = seen
                 # Looked at after the watch began, so that no change falls in between.
                 while (watched.folder, watched.identity) == (seen.folder, seen.identity):

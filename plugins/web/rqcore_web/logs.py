@@ -32,7 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from rqcore.errors import NotFoundError, RefusedError
-from rqcore_web import files, logfiles, logtext, render, sse
+from rqcore_web import files, logfiles, logtext, reading, render, sse
 from rqcore_web.access import need
 from rqcore_web.logfiles import Part
 from rqcore_web.logfollow import Named, Seen, follow, message_of, see
@@ -245,8 +245,8 @@ def _urls(site: Site, file: Named) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _reading(folder: str, file: Named) -> Iterator[int]:
-    """The file, to be read.  Raises `NotFoundError`, with the reason."""
-    with contextlib.ExitStack() as stack:
+    """The file, to be read; its message stays meanwhile.  Raises `NotFoundError`, with the reason."""
+    with reading.held(folder), contextlib.ExitStack() as stack:
         try:
             fd = stack.enter_context(logfiles.opened(folder, file.part, file.name))
         except OSError as error:

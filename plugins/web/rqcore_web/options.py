@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from rqcore.schema import Report, Section, did_you_mean
+from rqcore.options import option_names, strict_section
+from rqcore.schema import Report, Section
 
 #: What a user or a token may do; each includes those before it.
 SCOPES = ("read", "enqueue", "operate", "admin")
@@ -42,12 +43,7 @@ class Options:
 def parse_options(given: Mapping[str, object], file: str) -> Options:
     """The options, every default filled in.  Raises `ConfigError` with all problems."""
     report = Report(file)
-    known = [option.name for option in fields(Options)]
-    section = Section(report, given, [*known, *given], "plugins.web")  # what is unknown is refused
-    for key in given:
-        if key not in known:
-            remedy = did_you_mean(key, known) or f"known are {', '.join(known)}"
-            section.refuse(key, "is no option of the web plugin", remedy, show=False)
+    section = strict_section(report, given, option_names(Options), "plugins.web")
     default = Options()
     authentication = section.text("authentication", default.authentication)
     if authentication not in ("required", "none"):

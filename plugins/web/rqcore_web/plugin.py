@@ -16,7 +16,7 @@ from rqcore_web import runs
 if TYPE_CHECKING:
     import pluggy
 
-    from rqcore.hookspecs import CommandGroup, Outcome, QueueInfo, ServiceContext
+    from rqcore.hookspecs import Check, CommandGroup, Outcome, QueueInfo, ServiceContext
     from rqcore.lifecycle import Step
     from rqcore.message import Message
 
@@ -55,6 +55,14 @@ def rq_register_commands(cli: CommandGroup) -> None:
     from rqcore_web.commands import register  # noqa: PLC0415 - see the head of this module
 
     register(cli)
+
+
+@hookimpl
+def rq_collect_checks(instance: InstanceInfo) -> list[Check]:
+    """Say how the site is."""
+    from rqcore_web.checks import checks  # noqa: PLC0415 - see the head of this module
+
+    return checks(instance.directory)
 
 
 @hookimpl

@@ -20,7 +20,7 @@ _ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not listened on: as
 
 def site_url(instance: Instance) -> str:
     """The URL under which the site is found from where it can be reached.  Raises `ConfigError`."""
-    settings, options = _settings(instance)
+    settings, options = settings_of(instance)
     host = settings.addr if is_local(settings.addr) else settings.host
     scheme = "https" if options.certificate else "http"
     shown = f"[{host}]" if ":" in host else host
@@ -29,7 +29,7 @@ def site_url(instance: Instance) -> str:
 
 def ask(instance: Instance) -> str:
     """That the site answers, in words.  Raises `UnreachableError` with the reason when it does not."""
-    settings, options = _settings(instance)
+    settings, options = settings_of(instance)
     host = _ALL.get(settings.addr, settings.addr)
     connection: http.client.HTTPConnection
     if options.certificate:
@@ -52,7 +52,8 @@ def ask(instance: Instance) -> str:
     return "It answers"
 
 
-def _settings(instance: Instance) -> tuple[InstanceConfig, Options]:
+def settings_of(instance: Instance) -> tuple[InstanceConfig, Options]:
+    """The main config, and this plugin's options.  Raises `ConfigError`."""
     settings, _ = instance.load_config()
     file = str(instance.config_file)
     return settings, parse_options(settings.plugins.get("web", {}), file)
