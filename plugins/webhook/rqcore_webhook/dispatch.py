@@ -1,0 +1,196 @@
+"""The service ``webhook``: what is in the outbox becomes messages of the queue webhook.
+
+It sleeps until a file comes into the outbox (`rqcore_webhook.outbox` has the rules), and at its start
+takes up what was left.  Each webhook is handed over with a note of its own, so that a kill at any
+moment neither loses nor doubles it; where nobody can tell any more (its prepared message was removed
+by somebody), it is handed over again, for the receiver knows it by its id, and a lost one nobody would
+know.
+
+While the queue webhook is DOWN, does not run or refuses, everything stays in the outbox, and is tried
+again after a growing pause, and at once when the queue's process says that it is up.  An event for an
+endpoint that is disabled is not kept: it is counted, and ``rq webhook replay`` finds it by its message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from time import time
+from typing import Any
+
+from rqcore import durable
+from rqcore.errors import NotFoundError, RqError, UnreachableError
+from rqcore.handover import File, UnknownOutcomeError, hand_over
+from rqcore.hookspecs import ServiceContext
+from rqcore.loop import Loop, Timer
+from rqcore.stores.ids import hashed_path
+from rqcore.watch import Change, watcher
+from rqcore_webhook.health import Files
+from rqcore_webhook.outbox import GO, POKE, Entry, Outbox, webhook_id
+from rqcore_webhook.script import PAYLOAD
+from rqcore_webhook.verdict import MAX_COUNT
+
+_log = logging.getLogger(__name__)
+QUEUE = "webhook"
+#: In the directory of the message that is told of: what was queued, a line for each webhook.
+SENT_FILE = "plugins/webhook/sent.jsonl"
+#: A longer body is an attachment: a message has room for 8 MB of JSON, in which a body may grow.
+_IN_PARAM = 1_000_000
+_BATCH = 64
+_FIRST, _MOST = 1.0, 60.0
+
+
+class Dispatch:
+    """See the head of this module."""
+
+    def __init__(self, loop: Loop, directory: str, base_url: str) -> None:
+        self._loop = loop
+        self._directory = directory
+        self._base_url = base_url
+        self.outbox = Outbox(directory)
+        self._files = Files(directory)
+        self._looks = False
+        self._timer: Timer | None = None
+        self._pause = 0.0
+        self._problem = ""
+
+    def changed(self, change: Change) -> None:
+        """Something came into the outbox, or left it."""
+        if change.arrived and (change.name == POKE or change.name.endswith(GO)):
+            if change.name == POKE:
+                self._pause = 0.0
+            if self._timer is None or change.name == POKE:
+                self.look_soon()
+
+    def look_soon(self) -> None:
+        """Look when what is ready now is done."""
+        if not self._looks:
+            self._looks = True
+            self._loop.soon(self.look)
+
+    def look(self) -> None:
+        """Hand over what is there."""
+        self._looks = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        problem = self.hand_over_all(_BATCH)
+        if problem:
+            self._later(problem)
+        else:
+            self._pause = 0.0
+            if self._problem:
+                _log.info("webhooks are queued again")
+            self._problem = ""
+            if self.outbox.ready():
+                self.look_soon()
+
+    def _later(self, problem: str) -> None:
+        if problem != self._problem:
+            _log.error("webhooks wait in %s: %s", self.outbox.folder, problem)
+            self._problem = problem
+        self._pause = min(_MOST, self._pause * 2 or _FIRST)
+        self._timer = self._loop.after(self._pause, self.look)
+
+    def hand_over_all(self, most: int) -> str:
+        """Hand over ``most`` files at most; why some could not be, "" when all could."""
+        problem, done = "", 0
+        for name in self.outbox.ready():
+            try:
+                self.hand_over(name)
+                done += 1
+            except (UnreachableError, NotFoundError) as error:
+                return str(error)
+            except (RqError, OSError) as error:  # of this one, perhaps
+                problem = str(error)
+                if durable.exists(f"{self._directory}/config/{QUEUE}.down"):
+                    return problem
+            if done == most:
+                break
+        return problem
+
+    def hand_over(self, name: str) -> None:
+        """Hand over one file.  Raises `RqError` or `OSError`."""
+        entry = self.outbox.read(name)
+        if entry is None:
+            _log.error("%s makes no sense, and is set aside as bad.%s", name, name)
+            self.outbox.set_aside(name)
+            return
+        told = []
+        for number, webhook in enumerate(entry.webhooks):
+            if self._files.disabled(webhook.endpoint) is not None:
+                self._files.miss(webhook.endpoint)
+                continue
+            full_id = self._one(name, number, entry)
+            told.append({
+                "at": round(time(), 3), "event": webhook.event, "endpoint": webhook.endpoint,
+                "url": webhook.url, "full_id": full_id,
+            })  # fmt: skip
+        self._note_sent(entry, told)
+        self.outbox.told(name, len(entry.webhooks))
+
+    def _one(self, name: str, number: int, entry: Entry) -> str:
+        webhook, note = entry.webhooks[number], self.outbox.note(name, number)
+        about = f"{self._base_url}q/{entry.queue}"
+        fields: dict[str, Any] = {
+            "dest": QUEUE, "src": f"{about}/{entry.msg_id}" if entry.msg_id else about,
+            "param1": webhook.url, "param2": webhook.body, "param3": webhook.endpoint,
+            "param4": f"{webhook.event} {webhook_id(entry.key, number)}",
+            "max_count": MAX_COUNT, **entry.trace,
+        }  # fmt: skip
+        files: list[File] = []
+        if len(webhook.body) > _IN_PARAM:
+            fields["param2"] = ""
+            files.append((PAYLOAD, self.outbox.body_file(name, number, webhook.body), None))
+        try:
+            return hand_over(self._directory, QUEUE, fields, files, note)
+        except UnknownOutcomeError as error:
+            _log.warning("a webhook is queued again, perhaps a second time: %s", error)
+            durable.remove_file(note)
+            return hand_over(self._directory, QUEUE, fields, files, note)
+
+    def _note_sent(self, entry: Entry, told: list[dict[str, Any]]) -> None:
+        """Note at the message that ended which webhooks it has; for people, so it need not last."""
+        if not told or not entry.msg_id:
+            return
+        folder = find_ended(self._directory, entry.queue, entry.msg_id)
+        if folder is None:
+            return
+        with contextlib.suppress(OSError):  # it was moved or removed meanwhile
+            durable.make_private_dir(f"{folder}/plugins")
+            durable.make_private_dir(f"{folder}/plugins/webhook")
+            fd = durable.append_log(f"{folder}/{SENT_FILE}")
+            try:
+                lines = "".join(f"{json.dumps(one)}\n" for one in told)
+                os.write(fd, lines.encode("ascii"))
+            finally:
+                os.close(fd)
+
+
+def find_ended(directory: str, queue: str, msg_id: str) -> str | None:
+    """The directory of a message that ended; None when there is none."""
+    root = f"{directory}/queue/{queue}"
+    for path in (
+        hashed_path(f"{root}/done", msg_id), f"{root}/err/{msg_id}",
+        hashed_path(f"{root}/relayed", msg_id),
+    ):  # fmt: skip
+        if os.path.isdir(path):
+            return path
+    return None
+
+
+def serve(context: ServiceContext) -> int:
+    """Run the service until it is to end."""
+    loop = Loop()
+    dispatch = Dispatch(loop, context.instance.directory, context.instance.base_url)
+    dispatch.outbox.make()
+    dispatch.outbox.tidy()
+    watching = watcher(loop, dispatch.look_soon)
+    watching.members(dispatch.outbox.folder, dispatch.changed)
+    loop.reader(context.stop_fd, loop.stop)
+    dispatch.look_soon()
+    context.ready()
+    loop.run()
+    return 0
