@@ -10,6 +10,7 @@ bytes and percent keep the newest, by id.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ def plan(queue: str, path: str, state: State, rule: Rule, now: float) -> Cut:
     rest = 0.0 if rule.age is None else now - rule.age
     aged = "" if rule.age is None else words.id_stamp(rest)
     if rule.age is not None and rule.age <= 0:
-        aged, rest = _AFTER_ALL, now + 1
+        aged, rest = _AFTER_ALL, math.inf
     most = _before(place, max(at, aged))
     return Cut(queue, path, state, rule, total, most, at, aged, rest)
 

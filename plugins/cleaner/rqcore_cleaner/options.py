@@ -121,17 +121,17 @@ def _schedule(section: Section) -> str:
 
 def _retention(section: Section) -> Rules:
     found: dict[str, Mapping[State, Rule]] = {}
-    for name in section.mapping("retention"):
-        place = section.at(f"retention.{name}")
+    given = section.mapping("retention")
+    queues = Section(section.report, given, list(given), section.at("retention"))
+    for name in given:
         problem = None if name == EVERY else queue_name_problem(name)
         if problem is not None:
-            section.report.refuse(place, None, problem, 'name a queue, or "*" for every one')
+            queues.refuse(name, problem, 'name a queue, or "*" for every one', show=False)
             continue
-        outer = Section(section.report, section.mapping("retention"), [name], "")
-        states = strict_section(section.report, outer.mapping(name), CLEANED_NAMES, place)
+        states = _inner(queues, name, CLEANED_NAMES)
         found[name] = {
             State(state): _rule(states, state)
-            for state in outer.mapping(name)
+            for state in queues.mapping(name)
             if state in CLEANED_NAMES
         }
     return found
@@ -143,7 +143,8 @@ def _rule(states: Section, state: str) -> Rule:
         return Rule()
     if not isinstance(value, Mapping) or not value:
         remedy = 'such as {"age": "2d"}, or "keep" for all'
-        states.refuse(state, f"must say what is kept, not {kind(value)}", remedy, show=False)
+        found = "" if isinstance(value, Mapping) else f", not {kind(value)}"
+        states.refuse(state, f"must say what is kept{found}", remedy, show=False)
         return Rule()
     bounds = strict_section(states.report, value, _RULE, states.at(state))
     return Rule(
