@@ -9,9 +9,8 @@ import argparse
 import logging
 import os
 import sys
-import time
 
-from rqcore import __version__
+from rqcore import __version__, logs
 from rqcore.config import ConfigError
 from rqcore.errors import RqError
 from rqcore.hookspecs import InstanceInfo
@@ -29,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-plugins", action="store_true", help="run the bare kernel")
     parser.add_argument("--version", action="version", version=__version__)
     options = parser.parse_args(argv)
-    _log_to_stderr()
     try:
+        logs.start()
         instance = find_instance(options.directory, {}, os.getcwd())
         _run(instance, external=not options.no_plugins)
     except (ConfigError, RqError) as error:
@@ -50,6 +49,7 @@ def _run(instance: Instance, *, external: bool) -> None:
 
     os.chdir(instance.directory)
     settings, warnings = instance.load_config()
+    logs.use_format(settings.log_format)
     for warning in warnings:
         _log.warning("%s", warning)
     instance.use_tmp_dir(settings)
@@ -65,15 +65,6 @@ def _run(instance: Instance, *, external: bool) -> None:
     server = Server(loop, str(instance.manager_socket), Orders(manager).handle)
     manager.run()
     server.close()
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    form = "%(asctime)sZ %(process)d %(levelname)s %(name)s: %(message)s"
-    formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=os.environ.get("RQ_LOG_LEVEL", "INFO"))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rqcore import durable, unix, wire
+from rqcore import durable, logs, unix, wire
 from rqcore.config import ConfigError, InstanceConfig, parse_instance
 from rqcore.errors import RqError
 from rqcore.hooks import Hooks
@@ -47,10 +47,17 @@ _PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
 def fork_child(name: str, main: Callable[[socket.socket], int]) -> tuple[int, socket.socket]:
     """Start a child that runs ``main`` with its end of the link; returns its pid and our end."""
     ours, theirs = socket.socketpair()
+    parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
     gc.freeze()
-    pid = os.fork()
+    # One that comes before the child knows what it means waits for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        pid = os.fork()
+    finally:
+        if os.getpid() == parent:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     if pid:
         theirs.close()
         return pid, ours
@@ -58,6 +65,7 @@ def fork_child(name: str, main: Callable[[socket.socket], int]) -> tuple[int, so
     try:
         link = _put_away(theirs)
         unix.name_process(name)
+        logs.process_is(name)
         status = main(link)
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
@@ -78,6 +86,7 @@ def _put_away(theirs: socket.socket) -> socket.socket:
     for number in signal.valid_signals() - _PYTHONS_OWN:
         if number == signal.SIGINT or signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+    logs.reopen_on_signal()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # At or above a number that keeps clear of 3 and 4, wherever the next free one is.
     kept = fcntl.fcntl(theirs.detach(), fcntl.F_DUPFD_CLOEXEC, _LINK_FD)
@@ -139,6 +148,7 @@ def _reload(queue: QueueProcess, order: Mapping[str, Any]) -> str:
         return str(error)
     for warning in warnings:
         _log.warning("%s", warning)
+    logs.use_format(settings.log_format)
     queue.reconfigure(settings, config, order["login"])
     return ""
 

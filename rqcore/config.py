@@ -34,6 +34,7 @@ __all__ = [
     "CATCHUP",
     "ENVIRONMENTS",
     "INSTANCE_KEYS",
+    "LOG_FORMATS",
     "OLD_COALESCE_KEYS",
     "QUEUE_KEYS",
     "SCHEDULE_KEYS",
@@ -50,6 +51,7 @@ __all__ = [
 
 ENVIRONMENTS = ("production", "development", "test", "stage")
 CATCHUP = ("none", "last", "all")
+LOG_FORMATS = ("text", "json")
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _ROOT = re.compile(r"[A-Za-z0-9._~/-]*")
@@ -79,6 +81,7 @@ class InstanceConfig:
     basic_auth: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False)
     allowed_ips: tuple[str, ...] = ()
     hostnames: tuple[str, ...] = ()
+    log_format: str = "text"
     stop_grace: float = 10.0
     kill_grace: float = 5.0
     store: str = "directory"
@@ -163,6 +166,7 @@ def parse_instance(raw: object, file: str) -> tuple[InstanceConfig, list[Problem
         basic_auth=_basic_auth(section),
         allowed_ips=_allowed_ips(section),
         hostnames=_hostnames(section),
+        log_format=section.text("log_format", "text"),
         stop_grace=section.seconds("stop_grace", 10),
         kill_grace=section.seconds("kill_grace", 5),
         store=section.text("store", "directory"),
@@ -170,6 +174,8 @@ def parse_instance(raw: object, file: str) -> tuple[InstanceConfig, list[Problem
         plugins_disabled=section.texts("plugins_disabled"),
         raw=dict(given),
     )
+    if config.log_format not in LOG_FORMATS:
+        section.refuse("log_format", "must be " + " or ".join(LOG_FORMATS), 'for instance "text"')
     if env not in ENVIRONMENTS:
         remedy = did_you_mean(env, ENVIRONMENTS) or "usual are " + ", ".join(ENVIRONMENTS)
         report.warn("env", env, "is not one of the usual environments", remedy)

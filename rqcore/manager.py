@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic, time
 
-from rqcore import durable, recovery, unix
+from rqcore import durable, logs, recovery, unix
 from rqcore.child import EXIT_CONFIG, fork_child, queue_main, service_main
 from rqcore.config import InstanceConfig
 from rqcore.environment import login_environment
@@ -332,6 +332,7 @@ class Manager:
         problems = []
         try:
             self.settings, warnings = self.instance.load_config()
+            logs.use_format(self.settings.log_format)
             problems += [str(warning) for warning in warnings]
             problems += self.hooks.configure(self.info, self.settings.plugins)
             self._login = self._take_login_environment()
@@ -391,6 +392,16 @@ class Manager:
         child.pause = _FIRST_PAUSE
         self._launch(child)
 
+    def reopen_logs(self) -> None:
+        """SIGUSR1: somebody has renamed the log; all processes begin a new one of the old name."""
+        try:
+            logs.reopen()
+        except OSError as error:
+            _log.error("the log cannot be opened anew; the old file is written to: %s", error)
+        for child in self.children.values():
+            if child.pid:
+                os.kill(child.pid, signal.SIGUSR1)
+
     def hangup(self) -> None:
         """SIGHUP: reload; but when the terminal we were started in has gone away, stop."""
         if self._had_terminal and not _has_terminal():
@@ -409,6 +420,7 @@ class Manager:
         self.loop.on_signal(signal.SIGTERM, lambda: self.stop("SIGTERM"))
         self.loop.on_signal(signal.SIGINT, lambda: self.stop("interrupted"))
         self.loop.on_signal(signal.SIGHUP, self.hangup)
+        self.loop.on_signal(signal.SIGUSR1, self.reopen_logs)
         self.start()
         self.loop.run()
         os.close(self._lock)

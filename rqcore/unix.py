@@ -28,6 +28,8 @@ HAVE_PIDFD = LINUX and hasattr(os, "pidfd_open")
 HAVE_INOTIFY = _libc is not None and hasattr(_libc, "inotify_init1")
 HAVE_TIMERFD = _libc is not None and hasattr(_libc, "timerfd_create")
 _FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+#: macOS alone: a descriptor's path.
+_GETPATH: int | None = getattr(fcntl, "F_GETPATH", None)
 _PR_SET_NAME = 15
 
 
@@ -51,6 +53,21 @@ def is_regular(mode: int) -> bool:
     return stat.S_ISREG(mode)
 
 
+def path_of(fd: int) -> str:
+    """The absolute path of a regular file that is open; "" for anything else, or when nobody knows."""
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            return ""
+        if _GETPATH is not None:
+            path = os.fsdecode(fcntl.fcntl(fd, _GETPATH, bytes(1024)).partition(b"\0")[0])
+        else:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+        return path if os.path.samestat(os.stat(path), info) else ""
+    except OSError:  # it was removed, or this system has no such place
+        return ""
+
+
 def try_lock(fd: int) -> bool:
     """Take the exclusive lock on an open file unless another process has it."""
     try:
@@ -64,6 +81,15 @@ def name_process(name: str) -> None:
     """Let ``ps`` and ``top`` show this name, where the system lets a process rename itself."""
     if _libc is not None:
         _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def waits_for_disk(pid: int) -> bool:
+    """Is it in the midst of something that no signal can end, such as a sync?  Linux alone knows."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"D"
+    except (OSError, IndexError):
+        return False
 
 
 def process_start(pid: int) -> str | None:

@@ -313,6 +313,7 @@ def test_every_key_of_an_instance_has_an_effect() -> None:
         "basic_auth": {"users": {"a": "b"}},
         "allowed_ips": ["10.1.2.3", "fe80::/10"],
         "hostnames": ["http://alias:1", "https://b/rq"],
+        "log_format": "json",
         "stop_grace": "0.5",
         "kill_grace": 0,
         "store": "memory",
