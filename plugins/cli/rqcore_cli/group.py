@@ -161,6 +161,14 @@ CORE: dict[str, dict[str, tuple[str, str]]] = {
         "kill": ("change:kill", "End the scripts of running messages."),
         "rm": ("change:rm", "Delete messages that do not run."),
         "attach": ("attach:attach", "Attach files to a prepared message."),
+        "export": ("portable:export", "Write messages, with all they have, into one file."),
+        "import": ("portable:import_", "Take in messages that rq export has written."),
+    },
+    "Watching": {
+        "top": ("top:top", "Watch the queues live, over the whole screen."),
+        "shape": ("shape:shape", "Show what waits, by age and by queue or destination."),
+        "check": ("check:check_command", "Tell in one line how RQ is, as Nagios wants it."),
+        "doctor": ("doctor:doctor", "Look at everything, and say what to do about it."),
     },
     "This command": {
         "completion": ("completion:completion", "Print the completion script for a shell."),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
+import select
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -167,3 +173,143 @@ def gate(tmp_path: Path, rq_instance: RunningInstance) -> Iterator[Gate]:
     made = Gate(path)
     yield made
     made.close()
+
+
+#: Makes the terminal of its stdin the controlling one, and becomes another program.
+_TAKE = """
+import os, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+_CODE = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])")
+
+
+class Terminal:
+    """A program on a terminal of its own, and what a person sees: it knows what `rq top` writes."""
+
+    def __init__(
+        self, words: list[str], environ: Mapping[str, str], cwd: Path, width: int, height: int
+    ) -> None:
+        self._ours, self._theirs = os.openpty()
+        self.resize(width, height)
+        self.modes = self.current_modes()
+        kept = {name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE, *words], stdin=self._theirs, stdout=self._theirs,
+            stderr=self._theirs, env={**kept, "TERM": "xterm"}, cwd=cwd, start_new_session=True,
+        )  # fmt: skip
+        self.other_screen = False
+        self.cursor_shown = True
+        #: All that was written to the usual screen, and how many bytes in all.
+        self.usual = ""
+        self.written = 0
+        self._rows: dict[int, str] = {}
+        self._at = 1
+        self._rest = ""
+
+    def resize(self, width: int, height: int) -> None:
+        """The window is of another size now."""
+        self.height = height
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def type(self, text: str) -> None:
+        """Press these keys."""
+        os.write(self._ours, text.encode())
+
+    @property
+    def lines(self) -> list[str]:
+        """What is to be seen on the other screen."""
+        return [self._rows.get(row, "") for row in range(1, self.height + 1)]
+
+    def until(self, seen: str | Callable[[Terminal], Any]) -> list[str]:
+        """Read until this is to be seen on the other screen."""
+
+        def there() -> bool:
+            return bool(
+                any(seen in line for line in self.lines) if isinstance(seen, str) else seen(self)
+            )
+
+        end = monotonic() + PATIENCE
+        while not there():
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, end - monotonic()))
+            assert ready, f"not seen: {seen}\n{self.usual}\n{self.lines}"
+            self._read()
+        return self.lines
+
+    def wait(self) -> int:
+        """Read until the program has ended; returns its status."""
+        fd = os.pidfd_open(self.process.pid)
+        try:
+            while True:
+                ready, _, _ = select.select([self._ours, fd], [], [], PATIENCE)
+                assert ready, f"it does not end: {self.lines}"
+                if self._ours in ready:
+                    self._read()
+                else:
+                    return self.process.wait()
+        finally:
+            os.close(fd)
+
+    def current_modes(self) -> list[Any]:
+        """The terminal's modes now, to be compared with ``modes``, those of before."""
+        return termios.tcgetattr(self._theirs)
+
+    def close(self) -> None:
+        """Take the terminal away."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+    def _read(self) -> None:
+        data = os.read(self._ours, 1 << 16)
+        self.written += len(data)
+        text = self._rest + data.decode("utf-8", "replace")
+        place = 0
+        while place < len(text):
+            if text[place] == "\x1b":
+                code = _CODE.match(text, place)
+                if code is None:
+                    break  # the rest of it is to come
+                self._code(code[1], code[2])
+                place = code.end()
+                continue
+            end = text.find("\x1b", place)
+            end = len(text) if end < 0 else end
+            if self.other_screen:
+                self._rows[self._at] = self._rows.get(self._at, "") + text[place:end]
+            else:
+                self.usual += text[place:end]
+            place = end
+        self._rest = text[place:]
+
+    def _code(self, numbers: str, letter: str) -> None:
+        match letter, numbers:
+            case (("h" | "l"), "?1049"):
+                self.other_screen = letter == "h"
+                self._rows = {}
+            case (("h" | "l"), "?25"):
+                self.cursor_shown = letter == "h"
+            case "H", _:
+                self._at = int(numbers.partition(";")[0] or 1)
+            case "K", _:
+                self._rows[self._at] = ""
+            case "J", _:
+                self._rows = {}
+            case _:  # colours, and what a shell says beside
+                pass
+
+
+@pytest.fixture
+def terminal(rq: Rq) -> Iterator[Callable[..., Terminal]]:
+    """Runs a program on a terminal: `words`, by default ``rq top``; `width`, `height`."""
+    made: list[Terminal] = []
+
+    def run(*words: str, width: int = 80, height: int = 24) -> Terminal:
+        made.append(Terminal([*words] or [*WORDS, "top"], rq.environ, rq.cwd, width, height))
+        return made[-1]
+
+    yield run
+    for one in made:
+        one.close()

@@ -30,18 +30,21 @@ def plugins(app: App, *, as_json: bool, as_lines: bool) -> None:
 
     Calls, errors and milliseconds are counted since each process began.
     """
-    reports = _reports(app)
+    found = reports(app)
     if as_lines:
-        for report in reports:
+        for report in found:
             echo_json_line(report)
     elif as_json:
-        echo_json(reports)
+        echo_json(found)
     else:
-        _print(reports)
+        _print(found)
 
 
-def _reports(app: App) -> list[dict[str, Any]]:
+def reports(app: App, *, running: bool = True) -> list[dict[str, Any]]:
+    """How the plugins fare in each process; without ``running`` only in this one."""
     found: list[dict[str, Any]] = [{"process": "rq", **app.hooks.report()}]
+    if not running:
+        return found
     try:
         found.append({"process": "manager", **app.ask_manager("plugins")})
     except (NotFoundError, UnreachableError) as error:

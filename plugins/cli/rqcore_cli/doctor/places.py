@@ -1,0 +1,278 @@
+"""Examinations of the instance's directory: what is there, whose it is, who may write, what is stale."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rqcore import durable
+from rqcore.address import reachable
+from rqcore.errors import RqError, StartError
+from rqcore.hookspecs import Check
+from rqcore_cli.doctor.patient import Patient
+
+_DIRECTORIES = {"queue": 0o755, "log": 0o755, "plugins": 0o755}
+#: Files of the main config's directory that hold secrets.
+_SECRET = ("config.json", "tokens.json", "users.json")
+#: Longer ones need a detour that strangers' programs do not know (`rqcore.address`).
+_LONGEST_SOCKET = 103
+_DETOUR = "/tmp"  # noqa: S108 - where `rqcore.address` makes its private directories
+
+
+def owner(patient: Patient) -> Iterator[Check]:
+    """Does everything belong to who runs it?"""
+    root = patient.instance.directory
+    expected = os.stat(root).st_uid
+    name = _user(expected)
+    if os.geteuid() not in (expected, 0):
+        yield Check(
+            "owner", "warning", f"{root} belongs to {name}, and you are {_user(os.geteuid())}",
+            f"look at it as {name}: what only that user may see is not seen here",
+        )  # fmt: skip
+    strangers = [path for path in _looked_at(patient) if os.lstat(path).st_uid != expected]
+    if strangers:
+        more = f", and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        yield Check(
+            "owner", "critical",
+            f"{strangers[0]} belongs to {_user(os.lstat(strangers[0]).st_uid)}, not to {name}{more}",
+            f"RQ cannot work with it: chown -R {name} {root}",
+        )  # fmt: skip
+    else:
+        yield Check("owner", "ok", f"all belongs to {name}")
+    manager = patient.manager
+    if manager is not None:
+        with contextlib.suppress(FileNotFoundError):
+            uid = os.stat(f"/proc/{manager['pid']}").st_uid
+            if uid != expected:
+                yield Check(
+                    "owner", "warning", f"RQ runs as {_user(uid)}, its directory belongs to {name}",
+                    f"what it writes will belong to {_user(uid)}: run it as {name}",
+                )  # fmt: skip
+
+
+def modes(patient: Patient) -> Iterator[Check]:
+    """May others change what is run, or read secrets?"""
+    wrong = False
+    for path in _looked_at(patient):
+        info = os.lstat(path)
+        if stat.S_ISLNK(info.st_mode):
+            continue
+        if info.st_mode & stat.S_IWOTH and not info.st_mode & stat.S_ISVTX:
+            wrong = True
+            yield Check(
+                "modes", "critical", f"everybody may write to {path}, and so have RQ run programs",
+                f"chmod o-w {path}", _chmod(path, info.st_mode & ~stat.S_IWOTH),
+            )  # fmt: skip
+        if path.name in _SECRET and info.st_mode & 0o077 and _is_secret(patient, path):
+            wrong = True
+            yield Check(
+                "modes", "warning", f"others may read {path}, which holds secrets",
+                f"chmod 600 {path}", _chmod(path, stat.S_IRUSR | stat.S_IWUSR),
+            )  # fmt: skip
+    if not wrong:
+        yield Check("modes", "ok", "nobody else may write where RQ finds what to run")
+
+
+def _is_secret(patient: Patient, path: Path) -> bool:
+    """The main config is one where there are passwords in it; the others always are."""
+    return path.name != "config.json" or bool(patient.config and patient.config.basic_auth)
+
+
+def _chmod(path: Path, mode: int) -> Callable[[], str]:
+    def fix() -> str:
+        os.chmod(path, stat.S_IMODE(mode))
+        return f"{path} is {stat.S_IMODE(mode):o} now"
+
+    return fix
+
+
+def _looked_at(patient: Patient) -> Iterator[Path]:
+    """The directories and files that decide what RQ does; messages are not among them."""
+    instance = patient.instance
+    yield instance.directory
+    for folder in (
+        instance.config_dir,
+        instance.plugins_dir,
+        instance.queues_dir,
+        instance.log_dir,
+    ):
+        if folder.is_dir():
+            yield folder
+            if folder in (instance.config_dir, instance.plugins_dir):
+                yield from sorted(
+                    path for path in folder.iterdir() if not path.name.endswith(".sock")
+                )
+    for name in instance.queue_names():
+        yield instance.queue_dir(name)
+        if os.path.lexists(instance.queue_config_file(name)):
+            yield instance.queue_config_file(name)
+
+
+def directories(patient: Patient) -> Iterator[Check]:
+    """Are all directories there, and can uploads wait somewhere?"""
+    missing = False
+    for name, mode in _DIRECTORIES.items():
+        path = patient.instance.directory / name
+        if not path.is_dir():
+            missing = True
+            yield Check(
+                "directories", "warning", f"there is no directory {path}", f"mkdir -m {mode:o} {path}",
+                _mkdir(path, mode),
+            )  # fmt: skip
+    if patient.config is not None and (
+        patient.config.tmpdir or (patient.instance.directory / "tmp").exists()
+    ):
+        try:
+            patient.instance.use_tmp_dir(patient.config)
+        except StartError as error:
+            missing = True
+            text, _, remedy = str(error).partition("; ")
+            yield Check("directories", "critical", text, remedy or "make it writable")
+    if not missing:
+        yield Check("directories", "ok", "all are there")
+
+
+def _mkdir(path: Path, mode: int) -> Callable[[], str]:
+    def fix() -> str:
+        durable.make_dir(path, mode)
+        return f"made {path}"
+
+    return fix
+
+
+def sockets(patient: Patient) -> Iterator[Check]:
+    """Can the sockets be reached by everybody's programs?"""
+    instance = patient.instance
+    paths = [instance.manager_socket, *map(instance.queue_socket, instance.queue_names())]
+    longest = max(paths, key=lambda path: len(os.fsencode(path)))
+    length = len(os.fsencode(longest))
+    if length > _LONGEST_SOCKET:
+        yield Check(
+            "sockets", "warning",
+            f"{longest} has {length} bytes; a socket's address holds {_LONGEST_SOCKET}",
+            "rq finds it all the same, by way of /tmp; other programs do not: use a shorter directory",
+        )  # fmt: skip
+        if not os.access(_DETOUR, os.W_OK | os.X_OK):
+            yield Check("sockets", "critical", f"{_DETOUR} is not writable: no socket can be reached",
+                        f"chmod 1777 {_DETOUR}, or use a shorter directory")  # fmt: skip
+    else:
+        yield Check(
+            "sockets", "ok", f"the longest path has {length} bytes, {_LONGEST_SOCKET} would do"
+        )
+
+
+def stale(patient: Patient) -> Iterator[Check]:
+    """Files of processes that are gone, and processes whose files are."""
+    instance = patient.instance
+    pairs = [(instance.pid_file, instance.manager_socket, "the manager")]
+    pairs += [
+        (instance.queue_pid_file(name), instance.queue_socket(name), f"queue {name}")
+        for name in instance.queue_names()
+    ]
+    found = False
+    for pid_file, sock, who in pairs:
+        held = _is_held(pid_file)
+        answers = _answers(sock)
+        if held and not answers:
+            found = True
+            pid = _read_pid(pid_file)
+            yield Check(
+                "stale files", "critical",
+                f"{who} runs (pid {pid}), but nobody answers at {sock}",
+                f"its socket was removed, or it hangs: kill {pid}, then rq start; rq reload for a queue",
+            )  # fmt: skip
+        elif not held and os.path.lexists(sock):
+            found = True
+            yield Check(
+                "stale files", "warning", f"{sock} is left from a process that was killed",
+                "harmless to RQ, which replaces it at its start; rq doctor --fix removes it",
+                _clear(pid_file, sock),
+            )  # fmt: skip
+        elif not held and (pid := _read_pid(pid_file)) and _lives(pid):
+            found = True
+            yield Check(
+                "stale files", "warning",
+                f"{pid_file} names process {pid}, which is somebody else's by now",
+                "do not kill by it; rq doctor --fix empties it", _clear(pid_file, sock),
+            )  # fmt: skip
+    if not found:
+        yield Check("stale files", "ok", "every pid file and socket has its process")
+
+
+def _is_held(pid_file: Path) -> bool:
+    """Does a process hold its lock?  Looked up where possible: to try it is to be in the way."""
+    try:
+        inode = os.stat(pid_file).st_ino
+        with open("/proc/locks", encoding="ascii") as file:
+            locks = [line.split() for line in file]
+    except FileNotFoundError:
+        return (
+            os.path.exists(pid_file) and not os.path.exists("/proc/locks") and _is_locked(pid_file)
+        )
+    return any("FLOCK" in lock and any(f.endswith(f":{inode}") for f in lock) for lock in locks)
+
+
+def _is_locked(pid_file: Path) -> bool:
+    with open(pid_file, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _answers(sock: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        try:
+            with reachable(str(sock)) as short:
+                client.connect(short)
+        except OSError:
+            return False
+    return True
+
+
+def _read_pid(pid_file: Path) -> int:
+    try:
+        first = durable.read_file(pid_file, 4096).split()
+    except OSError:
+        return 0
+    return int(first[0]) if first and first[0].isdigit() else 0
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _clear(pid_file: Path, sock: Path) -> Callable[[], str]:
+    def fix() -> str:
+        # Under the lock that a starting process takes: nobody's own file is touched.
+        lock = durable.lock_file(pid_file, b"")
+        if lock is None:
+            raise RqError(f"the process of {pid_file} runs by now; nothing is stale any more")
+        try:
+            durable.remove_quietly(sock)
+        finally:
+            os.close(lock)
+        return f"emptied {pid_file}, removed {sock.name}"
+
+    return fix
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
