@@ -2,7 +2,7 @@
 
 Each child has a link to the manager, a socket pair with frames of the wire protocol.  When the other
 end closes, the manager is gone and the child ends itself.  Over it the child says ``ready``, or what
-is wrong, and a queue's process is told to reload, and says when it has.
+is wrong, and a queue's process is told to reload, and says when it has; it answers pings, too.
 
 Between the fork and the child's own work everything of the manager's is put away: its descriptors are
 closed, its signal handlers replaced, its event loop never touched again.  A child leaves by
@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from rqcore import durable, logs, unix, wire
@@ -29,7 +30,7 @@ from rqcore.errors import RqError
 from rqcore.hooks import Hooks
 from rqcore.hookspecs import InstanceInfo, Service, ServiceContext
 from rqcore.instance import Instance
-from rqcore.loop import Loop
+from rqcore.loop import Callback, Loop, Timer
 from rqcore.queue import QueueProcess
 from rqcore.requests import Requests
 from rqcore.script import reserve_descriptors
@@ -38,10 +39,47 @@ from rqcore.server import Connection, Server
 _log = logging.getLogger(__name__)
 #: The child's exit status when starting it again without a change would help nobody.
 EXIT_CONFIG = 78
+#: Seconds until a child that has ended is started again, at first.
+FIRST_PAUSE = 0.1
 _MAX_FD = 1 << 20
 _LINK_FD = 10
 #: Ignored by Python itself, which restores them for the programs that it starts.
 _PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
+
+
+@dataclass
+class Child:
+    """A queue's process or a service, running or waiting to be started again."""
+
+    name: str
+    kind: str
+    main: Callable[..., int]
+    pid: int = 0
+    link: Connection | None = None
+    state: str = "starting"
+    #: Why it does not run; kept while it is tried again.
+    problem: str = ""
+    #: Has it told how it is since it was started the last time?
+    told: bool = False
+    restarts: int = 0
+    pause: float = FIRST_PAUSE
+    began: float = 0.0
+    #: When it was pinged and has not answered yet (monotonic seconds), 0 when nothing is asked.
+    pinged: float = 0.0
+    wanted: bool = True
+    timer: Timer | None = None
+    #: Called once it runs, or it is known that it does not.
+    on_started: list[Callback] = field(default_factory=list)
+    on_gone: list[Callback] = field(default_factory=list)
+    #: One for each time that it was told to reload, oldest first; called with what is wrong, or "".
+    on_reloaded: list[Callable[[str], None]] = field(default_factory=list)
+
+    def describe(self) -> dict[str, object]:
+        """The child as those outside see it."""
+        return {
+            "name": self.name, "kind": self.kind, "pid": self.pid, "state": self.state,
+            "problem": self.problem, "restarts": self.restarts,
+        }  # fmt: skip
 
 
 def fork_child(name: str, main: Callable[[socket.socket], int]) -> tuple[int, socket.socket]:
@@ -126,6 +164,8 @@ def queue_main(
             connection.send({"reloaded": _reload(queue, order["reload"])})
         elif "stop" in order:
             queue.stop(float(order["stop"]))
+        elif "ping" in order:
+            connection.send({"pong": True})
 
     connection = Connection(loop, link, on_order, lambda: queue.stop(0))
     loop.on_signal(signal.SIGTERM, lambda: queue.stop(queue.settings.stop_grace))

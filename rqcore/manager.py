@@ -18,62 +18,28 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, time
 
 from rqcore import durable, logs, recovery, unix
-from rqcore.child import EXIT_CONFIG, fork_child, queue_main, service_main
+from rqcore.child import EXIT_CONFIG, FIRST_PAUSE, Child, fork_child, queue_main, service_main
 from rqcore.config import InstanceConfig
 from rqcore.environment import login_environment
 from rqcore.errors import RqError, StartError
 from rqcore.followers import Audience
+from rqcore.health import Health
 from rqcore.hooks import Hooks
 from rqcore.hookspecs import InstanceInfo, QueueInfo, Service
 from rqcore.instance import Instance
-from rqcore.loop import Callback, Loop, Timer
-from rqcore.notify import notify
+from rqcore.loop import Callback, Loop
 from rqcore.server import Connection
 
 _log = logging.getLogger(__name__)
-_FIRST_PAUSE = 0.1
 _MAX_PAUSE = 30.0
 #: A child that lived so long did not fail at its start: the pause before the next begins anew.
 _SETTLED = 2.0
 #: How much longer than its own graces a child may take to stop before it is killed.
 _STOP_MARGIN = 10.0
-
-
-@dataclass
-class Child:
-    """A queue's process or a service, running or waiting to be started again."""
-
-    name: str
-    kind: str
-    main: Callable[..., int]
-    pid: int = 0
-    link: Connection | None = None
-    state: str = "starting"
-    #: Why it does not run; kept while it is tried again.
-    problem: str = ""
-    #: Has it told how it is since it was started the last time?
-    told: bool = False
-    restarts: int = 0
-    pause: float = _FIRST_PAUSE
-    began: float = 0.0
-    wanted: bool = True
-    timer: Timer | None = None
-    #: Called once it runs, or it is known that it does not.
-    on_started: list[Callback] = field(default_factory=list)
-    on_gone: list[Callback] = field(default_factory=list)
-    #: One for each time that it was told to reload, oldest first; called with what is wrong, or "".
-    on_reloaded: list[Callable[[str], None]] = field(default_factory=list)
-
-    def describe(self) -> dict[str, object]:
-        """The child as those outside see it."""
-        return {
-            "name": self.name, "kind": self.kind, "pid": self.pid, "state": self.state,
-            "problem": self.problem, "restarts": self.restarts,
-        }  # fmt: skip
 
 
 class Manager:
@@ -91,6 +57,7 @@ class Manager:
         self.stopping = False
         #: Who is told when a queue's process or a service starts, fails or ends.
         self.audience = Audience()
+        self.health = Health(loop, self.children)
         self._ready = False
         self._lock = self._take_lock()
         self._login = self._take_login_environment()
@@ -183,7 +150,7 @@ class Manager:
 
     def _launch(self, child: Child) -> None:
         child.timer = None
-        child.state, child.told, child.began = "starting", False, monotonic()
+        child.state, child.told, child.began, child.pinged = "starting", False, monotonic(), 0.0
         title = f"rq-que {child.name}" if child.kind == "queue" else f"rq-{child.name}"
         try:
             child.pid, link = fork_child(title, child.main)
@@ -199,6 +166,9 @@ class Manager:
 
     def _on_word(self, child: Child, payload: bytes) -> None:
         word = json.loads(payload)
+        if "pong" in word:
+            child.pinged = 0.0
+            return
         if "reloaded" in word:
             child.on_reloaded.pop(0)(word["reloaded"])
             return
@@ -211,6 +181,7 @@ class Manager:
     def _tell(self, child: Child) -> None:
         self.audience.tell({"event": "child", **child.describe()})
         self.audience.flush()
+        self.health.changed()
 
     def _started(self, child: Child) -> None:
         """It runs, or it is known that it does not."""
@@ -225,7 +196,7 @@ class Manager:
         self._ready = True
         running = sum(child.state == "running" for child in self.children.values())
         _log.info("RQ is ready in %s: %d processes", self.instance.directory, running)
-        notify(READY="1", STATUS=f"{running} queues and services running", MAINPID=str(os.getpid()))
+        self.health.ready()
 
     # Ending and beginning again
 
@@ -258,7 +229,7 @@ class Manager:
 
     def _again_later(self, child: Child) -> None:
         if monotonic() - child.began > _SETTLED:
-            child.pause = _FIRST_PAUSE
+            child.pause = FIRST_PAUSE
         child.restarts += 1
         child.state = "waiting"
         _log.info("%s %s is started again in %g s", child.kind, child.name, child.pause)
@@ -310,9 +281,9 @@ class Manager:
         grace = 0.0 if self.stopping else self.settings.stop_grace
         if not self.stopping:
             _log.info("RQ stops: %s", reason)
-            notify(STOPPING="1")
             self.hooks.daemon_stopping(self.info, reason)
         self.stopping = True
+        self.health.stopping(grace + self.settings.kill_grace + 2 * _STOP_MARGIN)
         for child in list(self.children.values()):
             self.stop_child(child, grace)
         if not self.children:
@@ -328,7 +299,14 @@ class Manager:
         plugin objects to leave it those that it has.  ``then`` is called when the new queues can be
         used, or it is known that they cannot.
         """
-        notify(RELOADING="1", MONOTONIC_USEC=str(int(monotonic() * 1_000_000)))
+        number = self.health.reloading()
+        pending = {""}
+
+        def done(name: str, _problem: str = "") -> None:
+            pending.discard(name)
+            if not pending:
+                self.health.reloaded(number)
+
         problems = []
         try:
             self.settings, warnings = self.instance.load_config()
@@ -343,13 +321,18 @@ class Manager:
             if child.kind == "queue" and child.name not in names:
                 self.stop_child(child, self.settings.stop_grace)
             elif child.kind == "queue" and child.link is not None:
-                self._send_reload(child, child.link, lambda _: None)
+                pending.add(child.name)
+                self._send_reload(child, child.link, partial(done, child.name))
             elif not child.pid:
                 self._start_now(child)
         for problem in problems:
             _log.warning("%s", problem)
-        notify(READY="1")
-        self._start_all(names, lambda: then(problems))
+
+        def started() -> None:
+            done("")
+            then(problems)
+
+        self._start_all(names, started)
 
     def _start_all(self, names: list[str], then: Callback) -> None:
         pending = set(names)
@@ -389,7 +372,7 @@ class Manager:
     def _start_now(self, child: Child) -> None:
         if child.timer is not None:
             child.timer.cancel()
-        child.pause = _FIRST_PAUSE
+        child.pause = FIRST_PAUSE
         self._launch(child)
 
     def reopen_logs(self) -> None:

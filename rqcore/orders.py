@@ -14,10 +14,11 @@ from time import time
 from typing import Any
 
 from rqcore import __version__, durable
+from rqcore.child import Child
 from rqcore.config import ConfigError, decode_json, parse_queue
 from rqcore.errors import NotFoundError, RefusedError, RqError
 from rqcore.hookspecs import QueueInfo
-from rqcore.manager import Child, Manager
+from rqcore.manager import Manager
 from rqcore.message import parse_message, queue_name_problem
 from rqcore.schema import MAX_BYTES
 from rqcore.server import Request
