@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,7 @@ COUNTS = (
 NUMBERS = (("cpu", ""), *(("last", outcome) for outcome in OUTCOMES), ("heartbeat", ""))
 HISTOGRAMS = {"wait": TIMES, "run": TIMES, "sync": SYNCS}
 
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAGIC = b"rqcore-metrics 1"
 _PAGE = 4096
 _FIRST = len(_MAGIC) // 8 + 1  # behind the magic, when the file was begun
@@ -107,6 +109,7 @@ class Book:
             self._open()
         except OSError as error:
             self._tell(error)
+            self.close()
         if self._fd < 0:
             self._page[:] = _empty()
 
@@ -118,9 +121,10 @@ class Book:
 
     def _open(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._fd = os.open(self._path, _OPEN)
         if self._fd >= 0:
-            data = os.pread(self._fd, SIZE + 1, 0)
+            regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            data = os.pread(self._fd, SIZE + 1, 0) if regular else b""
             if _is_ours(data):
                 self._page[:] = data[:_PAGE]
                 self._find_left(data)
@@ -131,7 +135,7 @@ class Book:
             durable.rename_unsynced(self._path, aside)
         make_folder(os.path.dirname(self._path))
         durable.replace_unsynced(self._path, _empty() + bytes(SLOTS * ID_SIZE))
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._fd = os.open(self._path, _OPEN)
         self._page[:] = os.pread(self._fd, _PAGE, 0)
 
     def _find_left(self, data: bytes) -> None:

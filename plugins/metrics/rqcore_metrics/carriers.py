@@ -117,13 +117,16 @@ class GraphiteCarrier:
 
 def _has_ended(sock: socket.socket) -> bool:
     """Has the other end closed the connection?  What it says is of no interest."""
+    sock.setblocking(False)
     try:
-        while data := sock.recv(4096, socket.MSG_DONTWAIT):
-            del data
+        while sock.recv(4096):
+            pass
     except BlockingIOError:
         return False
     except OSError:
         return True
+    finally:
+        sock.settimeout(_PATIENCE)
     return True
 
 

@@ -33,7 +33,11 @@ _MOST = 10_000
 def collect(hooks: Hooks, instance: InstanceInfo, *, plugin_hooks: bool = True) -> list[Family]:
     """All families, each name once, in the order in which they were found."""
     found = {
-        family.name: family for family in of_instance(instance.directory, plugin_hooks=plugin_hooks)
+        family.name: family
+        for family in (
+            *of_instance(instance.directory, plugin_hooks=plugin_hooks),
+            *pushes.families(instance.directory),
+        )
     }
     own = set(found)
     failed: dict[str, int] = {}

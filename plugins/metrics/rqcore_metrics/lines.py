@@ -17,6 +17,8 @@ from rqcore_metrics.hookspecs import Distribution, Family
 
 #: What goes through an Ethernet in one piece, whatever the headers.
 PACKET = 1432
+#: Of a longer value of a label only the beginning is told.
+_LONGEST = 200
 _NOT_IN_A_PATH = re.compile(r"[^A-Za-z0-9_-]")
 _NOT_IN_A_TAG = re.compile(r"[;~|,#\s\x00-\x1f]")
 
@@ -45,12 +47,12 @@ class Naming:
 
 def part(text: str) -> str:
     """Text as one part of a path."""
-    return _NOT_IN_A_PATH.sub("_", text) or "_"
+    return _NOT_IN_A_PATH.sub("_", text[:_LONGEST]) or "_"
 
 
 def tag(text: str) -> str:
     """Text as the value of a tag."""
-    return _NOT_IN_A_TAG.sub("_", text) or "_"
+    return _NOT_IN_A_TAG.sub("_", text[:_LONGEST]) or "_"
 
 
 def graphite(families: Iterable[Family], naming: Naming, now: float) -> bytes:

@@ -1,0 +1,301 @@
+"""What is counted when, and that ends are counted exactly once, whatever is killed when."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import time
+
+import pytest
+from rqcore_metrics import book
+from rqcore_metrics.clerk import Clerk
+
+from rqcore.hookspecs import QueueInfo
+from rqcore.lifecycle import State, Step
+from rqcore.message import Message
+
+ID = "20261124.1200.00.000.77"
+DONE, ERR, RELAYED, QUE, RUN = State.DONE, State.ERR, State.RELAYED, State.QUE, State.RUN
+
+
+@dataclass
+class Ended:
+    state: State
+    status: str = "fine"
+    timed_out: bool = False
+
+
+class Spool:
+    """An instance with one queue, and a clerk that can be killed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(exist_ok=True)
+        self.queue = QueueInfo("test", str(directory / "queue" / "test"), {})
+        self.clerk = self.begin()
+
+    def begin(self) -> Clerk:
+        self.clerk = Clerk(str(self.directory), self.queue)
+        return self.clerk
+
+    def lies(self, state: State, msg_id: str = ID) -> None:
+        hashed = "20261124/12/00/" if state in (DONE, RELAYED) else ""
+        Path(self.queue.path, state.value, f"{hashed}{msg_id}").mkdir(parents=True)
+
+    def counts(self) -> book.Counts:
+        return book.read(f"{book.folder(str(self.directory))}/test")
+
+    def count(self, name: str, label: str = "") -> int:
+        return self.counts().counts[name, label]
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def closed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> object:
+    made: list[Clerk] = [spool.clerk]
+    begin = spool.begin
+
+    def noted() -> Clerk:
+        made.append(begin())
+        return made[-1]
+
+    monkeypatch.setattr(spool, "begin", noted)
+    yield
+    for clerk in made:
+        clerk.close()
+
+
+def test_ways_in(spool: Spool) -> None:
+    message = Message(msg_id=ID, due=time())
+    spool.clerk.moved(message, None, QUE, Step.CREATE)
+    spool.clerk.moved(replace(message, src="cron"), None, QUE, Step.CREATE)
+    spool.clerk.moved(message, None, State.PREP, Step.PREPARE)
+    spool.clerk.moved(message, State.PREP, QUE, Step.COMMIT)
+    spool.clerk.moved(message, None, QUE, Step.ADOPT)
+    spool.clerk.moved(message, None, State.PREP, Step.ADOPT)
+    found = [spool.count("enqueued", via) for via in book.VIAS]
+    assert dict(zip(book.VIAS, found, strict=True)) == {
+        "create": 1, "commit": 1, "cron": 1, "adopt": 1,
+    }  # fmt: skip
+
+
+def test_ways_back_and_out(spool: Spool) -> None:
+    message = Message(msg_id=ID, due=time())
+    for step, old in (
+        (Step.RESEND, RUN), (Step.RETRY, ERR), (Step.RECOVER, RUN), (Step.UNSTART, RUN),
+    ):  # fmt: skip
+        spool.clerk.moved(message, old, QUE, step)
+    assert [spool.count("requeued", cause) for cause in book.CAUSES] == [1, 1, 1, 1]
+    for state in (State.PREP, QUE, DONE, RELAYED, ERR):
+        spool.clerk.moved(message, state, None, Step.DELETE)
+    spool.clerk.moved(message, QUE, None, Step.QUARANTINE)
+    assert [spool.count("removed", state) for state in book.REMOVED] == [1] * 5
+    assert sum(spool.count("enqueued", via) for via in book.VIAS) == 0
+
+
+def run(spool: Spool, message: Message, outcome: Ended) -> None:
+    spool.clerk.starting(message)
+    spool.clerk.moved(message, QUE, RUN, Step.START)
+    spool.clerk.started(message)
+    spool.clerk.finishing(message, outcome)
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome"),
+    [
+        (Ended(DONE), "done"), (Ended(ERR), "err"), (Ended(RELAYED), "relayed"),
+        (Ended(ERR, timed_out=True), "timeout"),
+    ],
+)  # fmt: skip
+def test_ends(spool: Spool, ended: Ended, outcome: str) -> None:
+    message = Message(msg_id=ID, due=time() - 90)
+    run(spool, message, ended)
+    assert spool.count("finished", outcome) == 0
+    spool.clerk.moved(message, RUN, ended.state, Step.FINISH)
+    found = spool.counts()
+    assert {key: count for key, count in found.counts.items() if count} == {
+        ("started", ""): 1, ("finished", outcome): 1,
+    }  # fmt: skip
+    assert time() - found.numbers["last", outcome] < 60
+    values, total = found.histograms["wait"]
+    assert values[book.TIMES.index(120)] == sum(values) == 1
+    assert 90 <= total < 120
+    assert sum(found.histograms["run"][0]) == 1
+
+
+def test_what_ends_without_a_run_of_its_own_is_a_duplicate(spool: Spool) -> None:
+    message = Message(msg_id=ID, due=time())
+    spool.clerk.finishing(message, Ended(DONE, "duplicate http://x/q/test/1"))
+    spool.clerk.moved(message, QUE, DONE, Step.DUPLICATE)
+    # And where nobody was told before, too.
+    spool.clerk.moved(message, QUE, RELAYED, Step.DUPLICATE)
+    found = spool.counts()
+    assert {key: count for key, count in found.counts.items() if count} == {
+        ("finished", "duplicate"): 2
+    }
+    assert sum(found.histograms["run"][0]) == 0
+
+
+def test_a_script_that_says_duplicate_is_none(spool: Spool) -> None:
+    message = Message(msg_id=ID, due=time())
+    run(spool, message, Ended(DONE, "duplicate entries were removed"))
+    spool.clerk.moved(message, RUN, DONE, Step.FINISH)
+    assert spool.count("finished", "done") == 1
+
+
+def test_a_run_that_is_resent_has_a_time_and_no_end(spool: Spool) -> None:
+    message = Message(msg_id=ID, due=time())
+    run(spool, message, Ended(QUE))
+    spool.clerk.moved(message, RUN, QUE, Step.RESEND)
+    found = spool.counts()
+    assert sum(found.histograms["run"][0]) == 1
+    assert sum(found.counts["finished", outcome] for outcome in book.OUTCOMES) == 0
+    spool.clerk.close()
+    assert not spool.begin()._ending
+
+
+def test_one_that_could_not_be_started_has_no_run(spool: Spool) -> None:
+    message = Message(msg_id=ID, due=time())
+    spool.clerk.starting(message)
+    spool.clerk.moved(message, QUE, RUN, Step.START)
+    spool.clerk.finishing(message, Ended(ERR))
+    spool.clerk.moved(message, RUN, ERR, Step.FINISH)
+    assert spool.count("finished", "err") == 1
+    assert sum(spool.counts().histograms["run"][0]) == 0
+
+
+@pytest.mark.parametrize("step", [Step.COMMIT, Step.RETRY, Step.ADOPT, Step.RECOVER])
+def test_waiting_begins_in_que(spool: Spool, step: Step) -> None:
+    message = Message(msg_id=ID, due=1000)
+    old = {Step.COMMIT: State.PREP, Step.RETRY: ERR, Step.ADOPT: None, Step.RECOVER: RUN}[step]
+    spool.clerk.moved(message, old, QUE, step)
+    run(spool, message, Ended(DONE))
+    _, total = spool.counts().histograms["wait"]
+    assert total < 60
+
+
+def test_heartbeats(spool: Spool) -> None:
+    def beat(**fields: str) -> float:
+        message = Message(msg_id=ID, due=time(), **fields)  # type: ignore[arg-type]
+        run(spool, message, Ended(DONE))
+        spool.clerk.moved(message, RUN, DONE, Step.FINISH)
+        return spool.counts().numbers["heartbeat", ""]
+
+    assert beat(src="me", param1="heartbeat") == 0
+    first = beat(src="heartbeat")
+    assert time() - first < 60
+    assert beat(src="cron", param1="heartbeat") > first
+    message = Message(msg_id=ID, due=time(), src="heartbeat")
+    last = spool.counts().numbers["heartbeat", ""]
+    run(spool, message, Ended(ERR))
+    spool.clerk.moved(message, RUN, ERR, Step.FINISH)
+    assert spool.counts().numbers["heartbeat", ""] == last
+
+
+def test_scripts_processor_time(spool: Spool) -> None:
+    message = Message(msg_id=ID, due=time())
+    spool.clerk.starting(message)
+    spool.clerk.moved(message, QUE, RUN, Step.START)
+    spool.clerk.started(message)
+    pid = os.fork()
+    if not pid:
+        while os.times().user < 0.05:
+            pass
+        os._exit(0)
+    os.waitpid(pid, 0)
+    spool.clerk.finishing(message, Ended(DONE))
+    assert 0.04 <= spool.counts().numbers["cpu", ""] < 5
+
+
+def test_the_disk(spool: Spool) -> None:
+    spool.clerk.synced(0.003)
+    values, total = spool.counts().histograms["sync"]
+    assert (values[book.SYNCS.index(0.005)], total) == (1, 0.003)
+
+
+# --- killed at every step
+
+
+class Killed(BaseException):
+    pass
+
+
+def life(spool: Spool, step: Callable[[str], object]) -> None:
+    """A message from its begin to its end, as a queue's process tells it."""
+    message = Message(msg_id=ID, due=time())
+    spool.clerk.starting(message)
+    spool.clerk.moved(message, QUE, RUN, Step.START)
+    spool.clerk.started(message)
+    step("before it is told")
+    spool.clerk.finishing(message, Ended(DONE))
+    step("before the move")
+    spool.lies(DONE)
+    step("before the fact")
+    spool.clerk.moved(message, RUN, DONE, Step.FINISH)
+    step("after the fact")
+
+
+def test_an_end_is_counted_once_wherever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+    trail: list[str] = []
+
+    def died(spool: Spool, fatal: int, *, late: bool) -> bool:
+        """Live until step number ``fatal``, killed before it or, ``late``, after it."""
+        seen = 0
+
+        def act(place: str, write: Callable[[], int] = lambda: 0) -> int:
+            nonlocal seen
+            seen += 1
+            trail.append(place)
+            if seen == fatal and not late:
+                raise Killed
+            done = write()
+            if seen == fatal:
+                raise Killed
+            return done
+
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                os, "pwrite",
+                lambda fd, data, at: act(f"write at {at}", lambda: real(fd, data, at)),
+            )  # fmt: skip
+            try:
+                life(spool, act)
+            except Killed:
+                return True
+        return False
+
+    for late in (False, True):
+        for fatal in range(1, 100):
+            spool = Spool(tmp_path / f"{late}{fatal}")
+            killed = died(spool, fatal, late=late)
+            ended = Path(spool.queue.path, "done").exists()
+            for _ in range(2):  # the next process, and one more, which has nothing to settle
+                spool.clerk.close()
+                spool.begin()
+                assert spool.count("finished", "done") == ended, (late, fatal, trail)
+            spool.clerk.close()
+            if not killed:
+                break
+        else:
+            pytest.fail("it never gets to the end")
+    assert {"before the move", "before the fact", "after the fact"} <= set(trail)
+    assert len(set(trail)) > 4
+
+
+def test_more_ends_at_once_than_there_are_slots_are_all_counted(spool: Spool) -> None:
+    messages = [Message(msg_id=f"{ID}{number}", due=time()) for number in range(book.SLOTS + 50)]
+    for message in messages:
+        spool.clerk.finishing(message, Ended(DONE, "duplicate"))
+    for message in messages:
+        spool.clerk.moved(message, QUE, DONE, Step.DUPLICATE)
+    assert spool.count("finished", "duplicate") == len(messages)
+    assert spool.begin()._ending == {}
