@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from rqcore.client import ManagerClient
-from rqcore.testing import PATIENCE, RunningInstance
+from rqcore.testing import RunningInstance
 from tests.acceptance.helpers import (
     DONE,
     ROOT,
@@ -643,31 +641,6 @@ def test_messages_removed_by_hand(rq_instance: RunningInstance, gate: Gate) -> N
 
 
 # Whoever started it
-
-
-def test_the_service_manager_is_told(rq_instance: RunningInstance) -> None:
-    rq_instance.queue("test", DONE)
-    path = f"/tmp/rq-notify-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(path)
-        listener.settimeout(PATIENCE)
-        try:
-            environ = {**rq_instance.environ, "NOTIFY_SOCKET": path}
-            command = [sys.executable, "-m", "rqcore", str(rq_instance.directory)]
-            process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
-            ready = listener.recv(4096).decode().splitlines()
-            assert "READY=1" in ready
-            assert f"MAINPID={process.pid}" in ready
-            with ManagerClient(rq_instance.directory) as manager:
-                assert manager.call("ping") == ["pong"]
-            process.send_signal(signal.SIGHUP)
-            assert listener.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
-            assert listener.recv(4096) == b"READY=1"
-            process.send_signal(signal.SIGTERM)
-            assert listener.recv(4096) == b"STOPPING=1"
-            assert process.wait(PATIENCE) == 0
-        finally:
-            os.unlink(path)
 
 
 def test_what_cannot_be_started_says_why(tmp_path: Path, rq_instance: RunningInstance) -> None:

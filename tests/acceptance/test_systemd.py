@@ -96,6 +96,7 @@ def test_from_ready_to_stopping(systemd: Systemd) -> None:
     assert rq.process is not None
     ready = systemd.told[-1]
     assert (ready["STATUS"], ready["MAINPID"]) == ("2 queues, 2 running", str(rq.process.pid))
+    assert rq.manager.call("ping") == ["pong"]
     rq.queue("third", DONE)
     before = clock_gettime_ns(CLOCK_MONOTONIC) // 1000
     os.kill(rq.process.pid, signal.SIGHUP)
@@ -109,6 +110,19 @@ def test_from_ready_to_stopping(systemd: Systemd) -> None:
     assert systemd.until("STATUS", "stopping, ")["STATUS"] == "stopping, 3 processes are left"
     assert rq.wait() == 0
     assert not any("WATCHDOG" in said for said in systemd.rest())
+
+
+def test_who_listens_and_does_not_read_holds_nothing_up(systemd: Systemd) -> None:
+    rq = systemd.rq
+    systemd.start()
+    for _ in range(8):  # several words each, and a socket takes only a few
+        rq.manager.ask("restart_queue", "test")
+    msg_id = rq.send("other")
+    rq.until("other", msg_id, "done")
+    assert rq.process is not None
+    rq.process.send_signal(signal.SIGTERM)
+    assert rq.wait() == 0
+    assert len(systemd.rest()) > 1
 
 
 def test_it_is_told_what_does_not_run(systemd: Systemd) -> None:
