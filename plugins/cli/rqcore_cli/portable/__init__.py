@@ -1,0 +1,1 @@
+"""Messages as files: ``rq export`` and ``rq import``; the format is described in docs/moving.md."""
