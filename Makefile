@@ -9,7 +9,7 @@ VENV ?= .venv
 RUN ?= run
 export PYTHON RUN
 
-.PHONY: help run test check wheels bench soak histories clean
+.PHONY: help run test check wheels bench soak hour histories clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile
@@ -37,6 +37,10 @@ bench: ## the figures of the documentation, beside the raw limits of this machin
 soak: ## a thousand kill -9 under load, then account for every message
 	@scripts/venv $(VENV) dev
 	@$(VENV)/bin/python tests/soak/soak.py $(ARGS)
+
+hour: ## an hour of work with webhooks and cleaner, then account for every message
+	@scripts/venv $(VENV) dev
+	@$(VENV)/bin/python -m tests.soak.hour $(ARGS)
 
 histories: ## a thousand transfers between machines while everything goes wrong; needs root
 	@scripts/venv $(VENV) dev

@@ -48,8 +48,6 @@ case $RQ_PARAM1 in
     *) echo "done" >&3 ;;
 esac
 """
-#: What the policy of the cleaner leaves of the finished messages of a queue.
-KEPT = 40
 #: So many messages may wait in a queue: a machine with other work is not buried under them.
 BACKLOG = 60
 PATIENCE = 120.0
@@ -86,6 +84,7 @@ class Sender(threading.Thread):
                 full_id = client.ask("create_message", fields)
         except (RqError, TimeoutError):
             self._account.unanswered += 1
+            time.sleep(0.2)  # the load, as above: whoever was killed comes back
         else:
             with self._account.lock:
                 self._account.accepted[full_id.rpartition("/")[2]] = queue
@@ -123,11 +122,16 @@ class Cleaning(threading.Thread):
             self.runs += 1
 
 
-def hour(directory: Path, messages: int, kills: int, seed: int, say: bool = True) -> Account:
-    """Run it all; raises `AssertionError` with what was found wrong."""
+def hour(
+    directory: Path, messages: int, kills: int, seed: int, kept: int = 40, say: bool = True
+) -> Account:
+    """Run it all; the cleaner leaves the newest ``kept`` done messages of each queue.
+
+    Raises `AssertionError` with what was found wrong.
+    """
     account, stop = Account(), threading.Event()
     receiver = Receiver(account, seed)
-    rq = _instance(directory, receiver)
+    rq = _instance(directory, receiver, kept)
     chance = random.Random(seed)
     senders = [
         Sender(rq.directory, account, seed + n, share, f"{receiver.url}/form")
@@ -150,7 +154,7 @@ def hour(directory: Path, messages: int, kills: int, seed: int, say: bool = True
         _audit(rq, account, cleaning, exact=not kills)
         cleaning.once()
         left = {name: _counts(rq.directory, name) for name in (*QUEUES, "webhook")}
-        assert kills or all(found["done"] <= KEPT for found in left.values()), left
+        assert kills or all(found["done"] <= kept for found in left.values()), left
         rq.stop()
     finally:
         stop.set()
@@ -162,7 +166,7 @@ def hour(directory: Path, messages: int, kills: int, seed: int, say: bool = True
     return account
 
 
-def _instance(directory: Path, receiver: Receiver) -> RunningInstance:
+def _instance(directory: Path, receiver: Receiver, kept: int) -> RunningInstance:
     rq = RunningInstance(directory / "rq")
     rq.use_plugins("cli", "cleaner", "webhook")
     secret = "whsec_" + base64.b64encode(SECRET).decode("ascii")
@@ -170,7 +174,7 @@ def _instance(directory: Path, receiver: Receiver) -> RunningInstance:
         "url": f"{receiver.url}/standard", "format": "standard", "secrets": [secret],
         "events": ["message.done", "message.err"], "queues": list(QUEUES),
     }  # fmt: skip
-    retention = {"*": {"done": {"number": KEPT}}, "cleaner": {"done": "keep"}}
+    retention = {"*": {"done": {"number": kept}}, "cleaner": {"done": "keep"}}
     rq.configure(
         kill_grace=1, stop_grace=20,
         plugins={"webhook": {"endpoints": {"all": endpoint}}, "cleaner": {"retention": retention}},
@@ -269,7 +273,8 @@ def _audit(rq: RunningInstance, account: Account, cleaning: Cleaning, *, exact: 
             for msg_id in _messages(rq.directory / "queue" / queue / state):
                 found[msg_id].append((queue, state))
     problems = [f"{m} is in {places}" for m, places in found.items() if len(places) != 1]
-    problems += [f"webhook/{m} failed" for m in _messages(rq.directory / "queue/webhook/err")]
+    failed = rq.directory / "queue" / "webhook" / "err"
+    problems += [f"webhook/{m} failed: {(failed / m / 'status').read_text()}" for m in _messages(failed)]
     for msg_id, queue in account.accepted.items():
         problem = _followed(account, msg_id, found.get(msg_id, []))
         problems += [f"{queue}/{msg_id} {problem}"] if problem else []
