@@ -100,6 +100,7 @@ class Book:
         self._fd = -1
         self._ailing = False
         self._page = bytearray(_PAGE)
+        self._used = memoryview(self._page)[:_USED]
         self._whole = memoryview(self._page).cast("Q")
         self._broken = memoryview(self._page).cast("d")
         self._free = list(range(SLOTS - 1, -1, -1))
@@ -196,7 +197,7 @@ class Book:
         if self._fd < 0:
             return
         try:
-            os.pwrite(self._fd, self._page, 0)
+            os.pwrite(self._fd, self._used, 0)
         except OSError as error:
             self._tell(error)
         else:

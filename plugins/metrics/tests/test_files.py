@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from rqcore_metrics import options
 from rqcore_metrics.families import of_instance
 from rqcore_metrics.hookspecs import rq_collect_metrics
@@ -74,7 +74,7 @@ def test_panels_do_not_lie_over_each_other() -> None:
 
 def test_every_panel_says_what_it_shows() -> None:
     for panel in DASHBOARD["panels"]:
-        assert panel["type"] == "row" or panel["description"].endswith("."), panel["title"]
+        assert panel["type"] == "row" or panel["description"].endswith((".", "?")), panel["title"]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
@@ -84,16 +84,24 @@ def test_every_alert_says_what_is_wrong_and_what_to_do_and_is_on_the_page(
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"]["summary"]
     assert rule["annotations"]["description"]
-    assert re.search(rf"^\| `{rule['alert']}` \| {rule['labels']['severity']} \|", PAGE, re.MULTILINE)
+    assert re.search(
+        rf"^\| `{rule['alert']}` \| {rule['labels']['severity']} \|", PAGE, re.MULTILINE
+    )
 
 
 def test_every_metric_is_on_the_page_and_no_other(known: set[str]) -> None:
-    rows = set(re.findall(r"^\| `(rqcore_\w+?)(?:\{[\w,]*\})?` \| (?:counter|gauge|info|hist)", PAGE, re.M))
+    rows = set(
+        re.findall(
+            r"^\| `(rqcore_\w+?)(?:\{[\w,]*\})?` \| (?:counter|gauge|info|hist)", PAGE, re.MULTILINE
+        )
+    )
     assert rows == known
 
 
 def test_every_option_is_on_the_page() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \|", PAGE.partition("## Options")[2].partition("\n## ")[0], re.M)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \|", PAGE.partition("## Options")[2].partition("\n## ")[0], re.MULTILINE
+    )
     kinds = {"graphite": options.Graphite, "statsd": options.StatsD, "textfile": options.Textfile}
     wanted = [f"{name}.{one.name}" for name, kind in kinds.items() for one in fields(kind)]
     assert rows == [*wanted, "plugin_hooks"]
@@ -110,7 +118,9 @@ def test_the_hook_is_on_the_page() -> None:
     words = " ".join((rq_collect_metrics.__doc__ or "").split())
     for part in ("Called:", "Process:", "Returns:", "If it raises:"):
         said = words.partition(part)[2].split(".")[0]
-        assert " ".join(re.sub(r"[`*]", "", said).split()) in " ".join(re.sub(r"[`*]", "", PAGE).split())
+        assert " ".join(re.sub(r"[`*]", "", said).split()) in " ".join(
+            re.sub(r"[`*]", "", PAGE).split()
+        )
 
 
 def test_the_file_lies_where_people_look_for_it() -> None:

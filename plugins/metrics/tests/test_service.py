@@ -125,9 +125,7 @@ def test_one_that_cannot_be_reached_harms_nobody_is_said_once_and_comes_back(
     assert [check.level for check in checks(str(rq.directory))] == ["ok", "ok"]
 
 
-def test_options_that_are_written_count_at_once(
-    rq: Counted, told: Until, graphite: Lines
-) -> None:
+def test_options_that_are_written_count_at_once(rq: Counted, told: Until, graphite: Lines) -> None:
     prom = rq.directory / "rqcore.prom"
     configured(rq, textfile={"path": str(prom), "interval": 3600})
     rq.start()
