@@ -145,6 +145,7 @@ CORE: dict[str, dict[str, tuple[str, str]]] = {
         "stop": ("instance:stop", "Stop RQ; running messages get time to finish."),
         "restart": ("instance:restart", "Stop RQ and start it again."),
         "reload": ("instance:reload", "Read all configuration anew."),
+        "install-service": ("service:install_service", "Have systemd run this instance."),
         "status": ("status:status", "Show the queues and how they are."),
         "queue": ("queue:queue", "Make, list, stop and change queues."),
         "fsck": ("fsck:fsck", "Check what lies in the spool, and move aside what is wrong."),
