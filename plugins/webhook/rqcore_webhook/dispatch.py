@@ -115,7 +115,7 @@ class Dispatch:
         """Hand over one file.  Raises `RqError` or `OSError`."""
         entry = self.outbox.read(name)
         if entry is None:
-            _log.error("%s makes no sense, and is set aside as bad.%s", name, name)
+            _log.error("%s makes no sense, and is set aside as %s.bad", name, name)
             self.outbox.set_aside(name)
             return
         told = []

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
 from rqcore.errors import RefusedError
-from rqcore.schema import ConfigError, Problem, Report, Section, decode_json, did_you_mean
+from rqcore.options import given_options, option_names, strict_section
+from rqcore.schema import Report, Section, did_you_mean
 from rqcore_webhook.networks import MODES, Mode, Network, Networks, parse_network
 from rqcore_webhook.signing import key_of
 
@@ -101,36 +102,23 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
     ``file`` is the path of the main config; paths in it are relative to the instance's directory.
     """
     report = Report(file)
-    section = _strict(report, given, Options, _PLACE)
+    section = strict_section(report, given, option_names(Options), _PLACE)
     default = Options()
     options = Options(
         num_workers=section.whole("num_workers", default.num_workers, 1, 128),
         timeout=_patience(section, "timeout", default.timeout),
         concurrency=section.whole("concurrency", default.concurrency, 1, 128),
         networks=_networks(section),
-        endpoints=_endpoints(section, os.path.dirname(os.path.dirname(file)), default),
     )
+    directory = os.path.dirname(os.path.dirname(file))
+    options = replace(options, endpoints=_endpoints(section, directory, options))
     report.finish()
     return options
 
 
 def read_options(directory: str) -> Options:
     """The options of the instance in ``directory``, from its main config.  Raises `ConfigError`."""
-    file = f"{directory}/config/config.json"
-    try:
-        with open(file, "rb") as stream:
-            data = stream.read()
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-        raise ConfigError([Problem(file, "", None, reason, "restore the file")]) from error
-    config, _ = decode_json(data, file)
-    plugins = config.get("plugins") if isinstance(config, Mapping) else None
-    given = plugins.get("webhook") if isinstance(plugins, Mapping) else None
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        raise ConfigError([Problem(file, _PLACE, None, "must be an object", "write { }")])
-    return parse_options(given, file)
+    return parse_options(*given_options(directory, "webhook"))
 
 
 def url_problem(url: object) -> str:
@@ -192,7 +180,7 @@ def _endpoints(section: Section, directory: str, default: Options) -> Mapping[st
 def _endpoint(
     report: Report, given: Mapping[str, object], place: str, directory: str, default: Options
 ) -> Endpoint:
-    section = _strict(report, given, Endpoint, place)
+    section = strict_section(report, given, option_names(Endpoint), place)
     usual = Endpoint("")
     problem = url_problem(given.get("url"))
     if problem:
@@ -274,7 +262,7 @@ def _networks(section: Section) -> Networks:
         section.refuse("networks", "must be text or an object", 'such as "public"', show=False)
         return Networks()
     place = section.at("networks")
-    own = _strict(section.report, given, Networks, place)
+    own = strict_section(section.report, given, option_names(Networks), place)
     mode = own.text("mode", "internal")
     if mode not in MODES:
         section.report.refuse(place, mode, "is none of its modes", f"use {', '.join(MODES)}")
@@ -293,20 +281,6 @@ def _network_list(section: Section, key: str) -> tuple[Network, ...]:
         else:
             found.append(network)
     return tuple(found)
-
-
-def _strict(
-    report: Report, given: Mapping[str, object],
-    kind: type[Options | Endpoint | Networks], place: str,
-) -> Section:  # fmt: skip
-    """A section in which what is unknown is refused: a misspelt limit would hold nothing back."""
-    known = [option.name for option in fields(kind)]
-    section = Section(report, given, [*known, *given], place)
-    for key in given:
-        if key not in known:
-            remedy = did_you_mean(key, known) or f"known are {', '.join(known)}"
-            section.refuse(key, "is no option of the webhook plugin", remedy, show=False)
-    return section
 
 
 def _patience(section: Section, key: str, default: float) -> float:

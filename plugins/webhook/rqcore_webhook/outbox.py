@@ -165,7 +165,7 @@ class Outbox:
     def set_aside(self, name: str) -> None:
         """A hand has spoiled it: keep it under a name that stops nobody."""
         with contextlib.suppress(FileNotFoundError):
-            durable.rename_unsynced(f"{self.folder}/{name}", f"{self.folder}/bad.{name}")
+            durable.rename_unsynced(f"{self.folder}/{name}", f"{self.folder}/{name}.bad")
 
     def note(self, name: str, number: int) -> str:
         """The path of the note about one webhook."""

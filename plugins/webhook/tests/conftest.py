@@ -1,10 +1,9 @@
-"""What the tests of webhook share: a receiver that is really posted to, and instances that post to it."""
+"""What the tests of webhook share: a receiver that is posted to, and instances that post to it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from rqcore_webhook.signing import signature
 
 from rqcore.testing import PATIENCE, RunningInstance, free_port
 
-DONE = "#!/bin/sh\necho \"run half way\" >&3\necho \"${RQ_PARAM1:-done} said so\" >&3\n"
+DONE = '#!/bin/sh\necho "run half way" >&3\necho "${RQ_PARAM1:-done} said so" >&3\n'
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,10 @@ class Answer:
 
 
 class Receiver:
-    """An HTTP server on loopback that remembers what it was sent; closed at the end of its test module."""
+    """An HTTP server on loopback that remembers what it was sent; one for each module."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self.host, self.port = host, free_port()
+    def __init__(self) -> None:
+        self.port = free_port()
         self.got: list[Got] = []
         self.answers: dict[str, list[Answer]] = {}
         #: How many requests are being answered now, and the most there ever were, by path.
@@ -88,21 +87,19 @@ class Receiver:
                     self.wfile.write(answer.body)
                 receiver.answered(self.path)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):
-            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
             daemon_threads = False
             request_queue_size = 128
 
-        self._server = Server((host, self.port), Handler)
+        self._server = Server(("127.0.0.1", self.port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
     def url(self, path: str = "/hook") -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{path}"
+        return f"http://127.0.0.1:{self.port}{path}"
 
     def answer(self, path: str, *answers: Mapping[str, Any]) -> None:
         """What this path answers, one after another, each the fields of an `Answer`; then 200."""
@@ -244,3 +241,9 @@ def make_rq(tmp_path: Path) -> Iterator[Callable[..., Rq]]:
     yield make
     for instance in made:
         instance.close()
+
+
+@pytest.fixture(scope="session")
+def made_of() -> Callable[[RunningInstance], Rq]:
+    """`Rq` of an instance that somebody else made."""
+    return Rq

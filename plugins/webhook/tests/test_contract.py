@@ -24,7 +24,9 @@ def attempts(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("word", "state"), [("done", "done"), ("err", "err"), ("relayed", "relayed")])
+@pytest.mark.parametrize(
+    ("word", "state"), [("done", "done"), ("err", "err"), ("relayed", "relayed")]
+)
 def test_an_end_is_told_in_rqs_form(rq: Rq, receiver: Receiver, word: str, state: str) -> None:
     path = f"/end-{state}"
     msg_id = rq.instance.send(
@@ -60,7 +62,9 @@ def test_each_url_is_told_once(rq: Rq, receiver: Receiver) -> None:
 
 
 def test_a_failure_is_tried_again_at_once_and_then_later(rq: Rq, receiver: Receiver) -> None:
-    receiver.answer("/shaky", {"status": 500, "body": b"no\nroom"}, {"status": 500, "body": b"no room"})
+    receiver.answer(
+        "/shaky", {"status": 500, "body": b"no\nroom"}, {"status": 500, "body": b"no room"}
+    )
     rq.instance.send("work", post_run_webhook=[receiver.url("/shaky")])
     receiver.until("/shaky", 2)
     [item] = [
@@ -79,7 +83,9 @@ def test_a_failure_is_tried_again_at_once_and_then_later(rq: Rq, receiver: Recei
 
 
 def test_redirects_are_not_followed(rq: Rq, receiver: Receiver) -> None:
-    receiver.answer("/moved", {"status": 302, "headers": {"Location": receiver.url("/trap")}, "always": True})
+    receiver.answer(
+        "/moved", {"status": 302, "headers": {"Location": receiver.url("/trap")}, "always": True}
+    )
     msg_id = rq.instance.send("webhook", param1=receiver.url("/moved"), param2="{}", max_count=1)
     failed = rq.instance.until("webhook", msg_id)
     assert failed["state"] == "err"
@@ -123,7 +129,10 @@ def test_a_payload_that_is_too_large_for_a_parameter_arrives(rq: Rq, receiver: R
 
 def test_webhooks_make_no_webhooks(rq: Rq, receiver: Receiver) -> None:
     msg_id = rq.instance.send(
-        "webhook", param1=receiver.url("/once"), param2="{}", post_run_webhook=[receiver.url("/never")]
+        "webhook",
+        param1=receiver.url("/once"),
+        param2="{}",
+        post_run_webhook=[receiver.url("/never")],
     )
     assert rq.instance.until("webhook", msg_id)["state"] == "done"
     rq.empty()
