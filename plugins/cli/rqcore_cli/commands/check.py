@@ -83,9 +83,11 @@ rq check -s mq1.example.com --strict            over HTTP, from another machine
 def check_command(app: App, /, **given: Any) -> None:
     """Tell in one line how RQ is, and by the exit status: 0 OK, 1 WARNING, 2 CRITICAL.
 
-    Critical: a queue that is not UP, a message in err, what a plugin calls so. How many and how old is
-    too much say METRIC and RANGE, as Nagios writes them; docs/monitoring.md has them all. Asked are the
-    sockets of the instance; with -s, -p or --url its web server, which knows less.
+    Critical: a queue that is not UP, a message in err, what a plugin calls so. What else is too much or
+    too old, METRIC and RANGE say. METRIC is waiting (prep, que and run together), prep, que, run, err,
+    done, relayed, corrupt, overdue, cron_late or cron_age; RANGE is as Nagios has it, 10 or 5:10 or
+    @5:10, a bound also as 10m, or off. Asked are the sockets of the instance; with -s, -p or --url
+    its web server, which knows less.
     """
     question = Question(strict=given["strict"])
     facts: Facts | None = None

@@ -30,21 +30,18 @@ def plugins(app: App, *, as_json: bool, as_lines: bool) -> None:
 
     Calls, errors and milliseconds are counted since each process began.
     """
-    found = reports(app)
+    reports = _reports(app)
     if as_lines:
-        for report in found:
+        for report in reports:
             echo_json_line(report)
     elif as_json:
-        echo_json(found)
+        echo_json(reports)
     else:
-        _print(found)
+        _print(reports)
 
 
-def reports(app: App, *, running: bool = True) -> list[dict[str, Any]]:
-    """How the plugins fare in each process; without ``running`` only in this one."""
+def _reports(app: App) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{"process": "rq", **app.hooks.report()}]
-    if not running:
-        return found
     try:
         found.append({"process": "manager", **app.ask_manager("plugins")})
     except (NotFoundError, UnreachableError) as error:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from rqcore import __version__
+from rqcore.client import Client, ManagerClient, QueueClient
 from rqcore.config import ConfigError, Problem
 from rqcore.errors import UnreachableError
 from rqcore.hookspecs import Check
 from rqcore.script import ScriptError, resolve_script
 from rqcore_cli.checking.sources import Queue
-from rqcore_cli.commands.plugins import reports
-from rqcore_cli.doctor.patient import Patient
+from rqcore_cli.doctor.patient import PATIENCE, Patient
 
 _LATE = 300
 
@@ -155,24 +157,33 @@ def services(patient: Patient) -> Iterator[Check]:
 def plugins(patient: Patient) -> Iterator[Check]:
     """Which plugins could not be loaded, objected to their options, or failed too often?"""
     told: set[tuple[str, str]] = set()
-    try:
-        found = reports(patient.app, running=patient.facts is not None)
-    except UnreachableError as error:
-        yield Check("plugins", "warning", f"nobody tells how they fare: {error}", "rq plugins")
-        return
     count = 0
-    for report in found:
+    for process, report in _reports(patient):
+        count = max(count, len(report["plugins"]))
         for plugin in report["plugins"]:
-            count = max(count, len(report["plugins"]))
-            if (
-                plugin["status"] in ("failed", "quarantined")
-                and (plugin["name"], plugin["status"]) not in told
-            ):
-                told.add((plugin["name"], plugin["status"]))
+            name, status = plugin["name"], plugin["status"]
+            if status in ("failed", "quarantined") and (name, status) not in told:
+                told.add((name, status))
                 yield Check(
-                    f"plugin {plugin['name']}", "critical",
-                    f"is {plugin['status']} in {report['process']}: {plugin['error']}",
+                    f"plugin {name}", "critical", f"is {status} in {process}: {plugin['error']}",
                     "correct it, its options, or its file; then: rq restart",
                 )  # fmt: skip
     if not told:
         yield Check("plugins", "ok", f"{count} plugins, none failed")
+
+
+def _reports(patient: Patient) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each process says of its plugins; those that do not answer are told of elsewhere."""
+    yield "rq", patient.app.hooks.report()
+    directory = patient.instance.directory
+    clients: list[tuple[str, Client]] = []
+    if patient.facts is not None:
+        clients.append(("the manager", ManagerClient(directory, timeout=PATIENCE)))
+        clients += [
+            (f"queue {queue.name}", QueueClient(directory, queue.name, timeout=PATIENCE))
+            for queue in patient.facts.queues
+            if queue.counts is not None
+        ]
+    for process, client in clients:
+        with client, contextlib.suppress(UnreachableError, TimeoutError):
+            yield process, client.ask("plugins")
