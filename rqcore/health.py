@@ -58,7 +58,8 @@ class Health:
     def changed(self) -> None:
         """A child has come, failed or gone."""
         if self._is_stopping:
-            text = f"stopping, {len(self._children)} processes are left"
+            left = len(self._children)
+            text = f"stopping, {left} process{' is' if left == 1 else 'es are'} left"
         else:
             text = status_text(self._children)
         if self._is_ready and text != self._status:
