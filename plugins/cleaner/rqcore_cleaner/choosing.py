@@ -11,6 +11,7 @@ bytes and percent keep the newest, by id.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -114,8 +115,7 @@ def _before(place: Listing, end: str) -> int:
     """How many ids sort before that."""
     count = 0
     for _, names in place.minutes():
-        if names and names[-1] < end:
-            count += len(names)
-        else:
-            return count + sum(name < end for name in names)
+        if names and names[-1] >= end:
+            return count + bisect_left(names, end)
+        count += len(names)
     return count

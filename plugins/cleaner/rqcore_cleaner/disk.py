@@ -26,9 +26,12 @@ from rqcore_cleaner.options import DiskOptions
 _log = logging.getLogger(__name__)
 #: So much of the way from one level to the next must be free again.
 _BACK = 0.25
-#: A disk with so many times the warning level free is looked at once in `_FAR_SECONDS` only.
-_FAR = 2
-_FAR_SECONDS = 1.0
+#: A disk with so much free beyond the warning is looked at once in `_CALM_SECONDS` only: nobody can
+#: use that up meanwhile.
+_CALM = {"bytes": 1_000_000_000, "inodes": 20_000}
+_CALM_SECONDS = 0.1
+#: Seconds after which a message that may not start asks again, and between two that do.
+_HOLD, _SLOT = 2.0, 0.005
 
 
 class Level(IntEnum):
@@ -116,10 +119,10 @@ class Marks:
     def note(self, level: Level) -> Iterator[tuple[Level, bool]]:
         """Judged anew: gives the levels that are reached (True) or left by this, to be told."""
         for each in (Level.WARNING, Level.REFUSE):
-            if level >= each:
-                if self._set(each):
-                    yield each, True
-            elif self._clear(each):
+            if level >= each and self._set(each):
+                yield each, True
+        for each in (Level.REFUSE, Level.WARNING):
+            if level < each and self._clear(each):
                 yield each, False
 
     def _path(self, level: Level) -> str:
@@ -148,18 +151,46 @@ class Marks:
 
 
 class Guard:
-    """In a queue's process: says whether the disk has room for one more message; cheap."""
+    """In a queue's process: says whether the disk has room for one more message, or run; cheap."""
 
     def __init__(self, directory: str, path: str) -> None:
         self._path = path
         self._marks = Marks(directory, path)
         self._calm_until = 0.0
+        self._last_slot = 0.0
 
     def problem(self, options: DiskOptions, *, reserved: bool) -> str | None:
         """Why a new message must be refused, None when it need not.
 
         One that is ``reserved`` may still have half of what is kept free.
         """
+        found = self._look(options)
+        if found is None:
+            return None
+        level, worst = found
+        if level is not Level.REFUSE or (reserved and worst.free >= worst.refuse // 2):
+            return None
+        return (
+            f"the disk is too full for new messages: {worst.words(worst.free)} free; they are taken "
+            f"again from {worst.words(worst.back)} on. Remove old messages (rq clean), or make room"
+        )
+
+    def hold(self, options: DiskOptions) -> tuple[str, float] | None:
+        """Why no run may begin just now, and the seconds to wait; None when it may.
+
+        The last half of what is kept free is for those that run, to end, and for the cleaner.  However
+        many wait, they ask one after the other, not all at once.
+        """
+        found = self._look(options)
+        if found is None or found[1].free >= found[1].refuse // 2:
+            return None
+        now = monotonic()
+        self._last_slot = max(now + _HOLD, self._last_slot + _SLOT)
+        worst = found[1]
+        return f"the disk is full, {worst.words(worst.free)} free", self._last_slot - now
+
+    def _look(self, options: DiskOptions) -> tuple[Level, Part] | None:
+        """How it is; None when there is room, or nobody can tell."""
         if monotonic() < self._calm_until:
             return None
         try:
@@ -171,14 +202,9 @@ class Guard:
         level, worst = judge(found, former)
         if level is not former:
             self._tell(level, worst)
-        if level is Level.OK and all(part.free > _FAR * part.warning for part in found):
-            self._calm_until = monotonic() + _FAR_SECONDS
-        if level is not Level.REFUSE or (reserved and worst.free >= worst.refuse // 2):
-            return None
-        return (
-            f"the disk is too full for new messages: {worst.words(worst.free)} free; they are taken "
-            f"again from {worst.words(worst.back)} on. Remove old messages (rq clean), or make room"
-        )
+        if level is Level.OK and all(part.free - part.warning > _CALM[part.name] for part in found):
+            self._calm_until = monotonic() + _CALM_SECONDS
+        return level, worst
 
     def _tell(self, level: Level, worst: Part) -> None:
         free, of = worst.words(worst.free), worst.words(worst.whole)

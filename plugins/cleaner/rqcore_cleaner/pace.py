@@ -2,8 +2,9 @@
 
 `Pace` is the decision alone: it is told how long the last batch took and whether anybody works, and
 says how large the next one may be and how long to pause before it.  A queue's process removes a batch
-in one go, and answers nobody else meanwhile; so while there is work a batch takes about a hundredth of
-a second, and four fifths of the time are pauses.  While there is none the pauses are short.
+in one go, and answers nobody else meanwhile; so while there is work a batch takes a few hundredths of a
+second, and three quarters of the time are pauses.  While there is none the pauses are short.  A batch is
+never very small: however few it holds, it costs one sync of the disk.
 
 `busy_machine` asks the system whether somebody waits for the disk or a processor, `step_back` puts this
 process behind all others at both.  Where the system cannot tell, or has no such order, they say no and
@@ -17,10 +18,10 @@ import os
 import platform
 import sys
 
-_MOST = 64
+_LEAST, _MOST = 16, 128
 #: Seconds that a batch may take, and the pause after it as a multiple of that.
-_BUSY, _IDLE = (0.01, 4.0), (0.05, 0.2)
-_LONGEST_PAUSE = 5.0
+_BUSY, _IDLE = (0.02, 3.0), (0.05, 0.1)
+_LONGEST_PAUSE = 1.0
 #: Percent of the last ten seconds in which somebody waited for the disk.
 _PRESSED = 20.0
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282}
@@ -33,7 +34,7 @@ class Pace:
 
     def __init__(self) -> None:
         #: How many messages the next batch may have.
-        self.size = 8
+        self.size = _LEAST
 
     def after(self, seconds: float, count: int, *, busy: bool) -> float:
         """A batch of so many took so long: sets `size`, and returns the seconds to pause."""
@@ -41,7 +42,7 @@ class Pace:
         if count:
             fitting = target * count / max(seconds, 1e-6)
             # Grown slowly, cut at once: one quick answer says little, one late answer hurts.
-            self.size = max(1, min(_MOST, int(fitting), self.size * 2))
+            self.size = max(_LEAST, min(_MOST, int(fitting), self.size * 2))
         return min(_LONGEST_PAUSE, seconds * share)
 
 

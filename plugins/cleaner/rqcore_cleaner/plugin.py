@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rqcore.hookspecs import InstanceInfo, Reject, hookimpl
+from rqcore.hookspecs import Hold, InstanceInfo, Reject, hookimpl
 from rqcore_cleaner.disk import Guard
 from rqcore_cleaner.options import Options, parse_options
 
@@ -112,6 +112,15 @@ def rq_check_message(queue: QueueInfo) -> Reject | None:
 def rq_check_attachment(queue: QueueInfo) -> Reject | None:
     """Refuse a file likewise."""
     return _refusal(queue)
+
+
+@hookimpl
+def rq_check_start(queue: QueueInfo) -> Hold | None:
+    """Let no run begin that would take the last of the disk from those that are to end."""
+    if _guard is None or queue.name == QUEUE or queue.name in _options.disk.reserved:
+        return None
+    held = _guard.hold(_options.disk)
+    return None if held is None else Hold(*held)
 
 
 @hookimpl

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -81,24 +81,12 @@ class Cleaned:
     """An instance with the cleaner."""
 
     rq: RunningInstance
-    made: list[str] = field(default_factory=list)
+    #: What was laid into each queue's directory before the start.
+    laid: dict[str, Any] = field(default_factory=dict)
 
     def queue(self, name: str) -> Path:
         """A queue's directory."""
         return self.rq.directory / "queue" / name
-
-    def add(self, name: str, script: str = DONE, **config: Any) -> Path:
-        """Make a queue, before or after the start; returns its directory."""
-        self.rq.queue(name, script, **config)
-        if self.rq.process is not None:
-            self.rq.manager.ask("reload")
-            self.rq.serving(name)
-        return self.queue(name)
-
-    def restart(self, name: str) -> None:
-        """Let a queue see what was put into its directory."""
-        self.rq.manager.ask("restart_queue", name)
-        self.rq.serving(name)
 
     def clean(self, param1: str, param2: str = "", *states: str, **more: Any) -> dict[str, Any]:
         """Have the queue cleaner clean; returns its message when it has ended."""
@@ -121,14 +109,26 @@ class Cleaned:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cleaned]:
-    """A running instance for the tests of a module; each makes queues of its own."""
+def queues() -> Mapping[str, Callable[[Path], Any]]:
+    """What a module wants in its queues: by queue, what lays it into the queue's directory."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, queues: Mapping[str, Callable[[Path], Any]]
+) -> Iterator[Cleaned]:
+    """A running instance for the tests of a module."""
     with RunningInstance(tmp_path_factory.mktemp("cleaned") / "rq") as rq:
         rq.use_plugins("cli", "cleaner")
         rq.plugin("keeps", KEEPS)
         rq.configure(plugins={"cleaner": {"logs": {"size": 0}, "retention": RETENTION}})
+        made = Cleaned(rq)
+        for name, fill in queues.items():
+            rq.queue(name, DONE)
+            made.laid[name] = fill(made.queue(name))
         rq.start()
-        yield Cleaned(rq)
+        yield made
 
 
 @pytest.fixture
@@ -145,6 +145,9 @@ from rqcore.hookspecs import Reject, hookimpl
 
 @hookimpl
 def rq_check_removal(message, queue):
+    wait = f"{queue.path}/wait-{message.msg_id}"
+    if os.path.exists(wait):
+        open(wait).close()
     if os.path.exists(f"{queue.path}/keep-{message.msg_id}"):
         return Reject("still needed")
 """
