@@ -291,6 +291,26 @@ def test_what_plugins_find_is_told_and_so_is_a_plugin_that_fails(
 
 
 @pytest.mark.process
+def test_plugins_that_take_for_ever_are_not_waited_for(
+    rq: Rq, rq_instance: RunningInstance
+) -> None:
+    for name in ("slow", "slower"):
+        rq_instance.plugin(
+            name,
+            "import signal\nfrom rqcore.hookspecs import hookimpl\n"
+            "@hookimpl\ndef rq_collect_checks():\n    while True:\n        signal.pause()\n",
+        )
+    rq_instance.queue("work", SCRIPT)
+    rq_instance.start()
+    process = rq.begin("check", "--timeout", "1")
+    line = process.communicate()[0].decode()
+    assert process.returncode == 2
+    assert "plugin slow: its checks failed: TimeoutError" in line
+    assert "plugin slower: its checks failed: TimeoutError" in line
+    assert "work_waiting" in line, "what is known is told"
+
+
+@pytest.mark.process
 def test_a_service_that_is_down_is_critical(rq: Rq, rq_instance: RunningInstance) -> None:
     rq_instance.plugin(
         "radio",

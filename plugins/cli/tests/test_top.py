@@ -123,6 +123,11 @@ def test_it_outlives_the_system_and_sees_it_come_back(
 ) -> None:
     screen = terminal()
     screen.until(lambda t: row(t.lines, "work")[1:2] == ["UP"])
+    running.queue("newer", "#!/bin/sh\n")
+    running.manager.ask("reload")
+    screen.until(lambda t: row(t.lines, "newer")[1:2] == ["UP"])
+    running.manager.ask("delete_queue", "newer")
+    screen.until(lambda t: not row(t.lines, "newer"))
     pid = running.ask("work", "describe")["pid"]
     running.kill(pid)
     screen.until(lambda t: row(t.lines, "work")[1:2] == ["UP"])

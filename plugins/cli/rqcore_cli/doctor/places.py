@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import time
 
 from rqcore import durable
 from rqcore.address import reachable
@@ -22,6 +23,8 @@ _DIRECTORIES = {"queue": 0o755, "log": 0o755, "plugins": 0o755}
 _SECRET = ("config.json", "tokens.json", "users.json")
 #: Longer ones need a detour that strangers' programs do not know (`rqcore.address`).
 _LONGEST_SOCKET = 103
+#: So long a process may take to open its socket, in seconds.
+_STARTING = 10.0
 _DETOUR = "/tmp"  # noqa: S108 - where `rqcore.address` makes its private directories
 
 
@@ -179,7 +182,7 @@ def stale(patient: Patient) -> Iterator[Check]:
     for pid_file, sock, who in pairs:
         held = _is_held(pid_file)
         answers = _answers(sock)
-        if held and not answers:
+        if held and not answers and not _is_young(pid_file):
             found = True
             pid = _read_pid(pid_file)
             yield Check(
@@ -225,6 +228,11 @@ def _is_locked(pid_file: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _is_young(pid_file: Path) -> bool:
+    """Was it started just now?  Then its socket is about to come."""
+    return time() - os.stat(pid_file).st_mtime < _STARTING
 
 
 def _answers(sock: Path) -> bool:
