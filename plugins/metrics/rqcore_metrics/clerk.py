@@ -11,9 +11,9 @@ whatever is killed when.  (A queue in which more than 128 messages end in one tu
 were coalesced can, counts those beyond as it counts begins.)  Ways in and begins can lack those of the
 one turn of the loop in which the process was killed.
 
-Waiting is counted from when a message could have begun: its ``due``, or when it came into ``que`` if
-that was later.  Of one that came there by a commit, a retry, a recovery or by hand, the latter is
-remembered in memory; after a restart it is counted from its ``due``.
+Waiting is counted from when a message could have begun: its ``due``, or when it was made or came into
+``que`` if that was later.  Of one that came there by a commit, a retry, a recovery or by hand, the
+latter is remembered in memory; after a restart it is counted from its ``due``.
 
 Nothing here raises because of the disk (`rqcore_metrics.book`).
 """
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import resource
+from calendar import timegm
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from rqcore.message import Message
 
 _MOST = 10_000
+#: What nobody asked to be late is due at the full second in which it was made: its id knows better.
+_COARSE = 2.0
 _VIA = {Step.CREATE: "create", Step.COMMIT: "commit", Step.ADOPT: "adopt"}
 _CAUSE = {
     Step.RESEND: "resend", Step.RETRY: "retry", Step.RECOVER: "recover", Step.UNSTART: "unstart",
@@ -112,8 +115,10 @@ class Clerk:
 
     def starting(self, message: Message) -> None:
         """Its script is about to be started."""
-        could = max(message.due, self._came.pop(message.msg_id, 0.0))
-        self._starting[message.msg_id] = monotonic(), time() - could
+        waited = time() - max(message.due, self._came.pop(message.msg_id, 0.0))
+        if waited < _COARSE:
+            waited = min(waited, time() - _made(message.msg_id))
+        self._starting[message.msg_id] = monotonic(), waited
 
     def started(self, message: Message) -> None:
         """Its script runs."""
@@ -176,6 +181,23 @@ def is_heartbeat(message: Message) -> bool:
     """Was this sent to see that it gets through?"""
     by_hand = message.src == HEARTBEAT
     return by_hand or (message.src == "cron" and message.param1 == HEARTBEAT)
+
+
+def _made(msg_id: str) -> float:
+    """When a message was made, by its id, to the millisecond; 0 when that is no id."""
+    try:
+        day, minute, second, ms = msg_id.split(".")[:4]
+        parts = (
+            int(day[:4]),
+            int(day[4:6]),
+            int(day[6:]),
+            int(minute[:2]),
+            int(minute[2:]),
+            int(second),
+        )
+    except ValueError:
+        return 0.0
+    return timegm(parts) + int(ms) / 1000
 
 
 def _hashed(msg_id: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import time
 
 import pytest
-from rqcore_metrics import book
+from rqcore_metrics import book, clerk
 from rqcore_metrics.clerk import Clerk
 
 from rqcore.hookspecs import QueueInfo
@@ -67,8 +67,8 @@ def closed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> object:
 
     monkeypatch.setattr(spool, "begin", noted)
     yield
-    for clerk in made:
-        clerk.close()
+    for each in made:
+        each.close()
 
 
 def test_ways_in(spool: Spool) -> None:
@@ -178,6 +178,17 @@ def test_waiting_begins_in_que(spool: Spool, step: Step) -> None:
     run(spool, message, Ended(DONE))
     _, total = spool.counts().histograms["wait"]
     assert total < 60
+
+
+def test_what_is_due_at_once_has_not_waited_since_the_full_second(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clerk, "time", lambda: 1_795_521_600.7)
+    run(spool, Message(msg_id="20261124.1200.00.600.7", due=1_795_521_600), Ended(DONE))
+    assert spool.counts().histograms["wait"][1] == pytest.approx(0.1, abs=1e-6)
+    run(spool, Message(msg_id="moved.in", due=1_795_521_600), Ended(DONE))
+    run(spool, Message(msg_id="20261124.1200.00.600.8", due=1_795_521_500), Ended(DONE))
+    assert spool.counts().histograms["wait"][1] == pytest.approx(0.1 + 0.7 + 100.7, abs=1e-6)
 
 
 def test_heartbeats(spool: Spool) -> None:

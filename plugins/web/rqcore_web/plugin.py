@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rqcore.hookspecs import Check, CommandGroup, Outcome, QueueInfo, ServiceContext
     from rqcore.lifecycle import Step
     from rqcore.message import Message
+    from rqcore_web.durations import Family
 
 
 @hookimpl
@@ -63,6 +64,14 @@ def rq_collect_checks(instance: InstanceInfo) -> list[Check]:
     from rqcore_web.checks import checks  # noqa: PLC0415 - see the head of this module
 
     return checks(instance.directory)
+
+
+@hookimpl(optionalhook=True)
+def rq_collect_metrics() -> list[Family]:
+    """Say how long the site takes to answer, in its own process; nothing in the others."""
+    from rqcore_web.durations import durations  # noqa: PLC0415 - see the head of this module
+
+    return durations.families()
 
 
 @hookimpl

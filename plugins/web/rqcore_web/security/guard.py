@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rqcore_web.access import Who
+from rqcore_web.durations import durations
 from rqcore_web.paths import below
 from rqcore_web.security import addresses, browsers
 from rqcore_web.security.accesslog import AccessLog, Visit
@@ -141,6 +142,8 @@ class _Passage:
         """Part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            seconds = monotonic() - self._began
+            durations.note(self.path, self.scope["method"], self.status, seconds)
             if self.body is not None:
                 self.body.over = True  # nobody has to wait for the rest of the request any more
             tls = self.scope["scheme"] == "https"
