@@ -63,6 +63,8 @@ HISTOGRAMS = {"wait": TIMES, "run": TIMES, "sync": SYNCS}
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAGIC = b"rqcore-metrics 1"
 _PAGE = 4096
+#: A file that could not be made is tried again with every so many changes.
+_TRY_AGAIN = 256
 _FIRST = len(_MAGIC) // 8 + 1  # behind the magic, when the file was begun
 _COUNT_AT = {key: _FIRST + place for place, key in enumerate(COUNTS)}
 _BUCKETS_AT = {}
@@ -99,6 +101,8 @@ class Book:
         self._path = path
         self._fd = -1
         self._ailing = False
+        self._vain = 0
+        self._closed = False
         self._page = bytearray(_PAGE)
         self._used = memoryview(self._page)[:_USED]
         self._whole = memoryview(self._page).cast("Q")
@@ -110,12 +114,16 @@ class Book:
             self._open()
         except OSError as error:
             self._tell(error)
-            self.close()
-        if self._fd < 0:
-            self._page[:] = _empty()
+            self._let_go()
+            if not self._page.startswith(_MAGIC):
+                self._page[:] = _empty()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, for good."""
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -130,14 +138,18 @@ class Book:
                 self._page[:] = data[:_PAGE]
                 self._find_left(data)
                 return
-            self.close()
+            self._let_go()
             aside = f"{self._path}.damaged-{int(time())}"
             _log.warning("%s holds no counts; it is set aside as %s", self._path, aside)
             durable.rename_unsynced(self._path, aside)
+        self._page[:] = _empty()
+        self._make()
+
+    def _make(self) -> None:
+        """Make the file, with what was counted so far.  Raises `OSError`."""
         make_folder(os.path.dirname(self._path))
-        durable.replace_unsynced(self._path, _empty() + bytes(SLOTS * ID_SIZE))
+        durable.replace_unsynced(self._path, bytes(self._page) + bytes(SLOTS * ID_SIZE))
         self._fd = os.open(self._path, _OPEN)
-        self._page[:] = os.pread(self._fd, _PAGE, 0)
 
     def _find_left(self, data: bytes) -> None:
         for slot in range(SLOTS):
@@ -194,14 +206,23 @@ class Book:
 
     def save(self) -> None:
         """Write all counts, in one step."""
-        if self._fd < 0:
+        if self._fd < 0 and not self._may_make():
             return
         try:
+            if self._fd < 0:
+                self._make()
             os.pwrite(self._fd, self._used, 0)
         except OSError as error:
             self._tell(error)
         else:
             self._ailing = False
+
+    def _may_make(self) -> bool:
+        """Is it worth trying again to make the file?  One that is there and was not opened stays."""
+        self._vain += 1
+        if self._closed or self._vain % _TRY_AGAIN:
+            return False
+        return not durable.exists(self._path)
 
     def _tell(self, error: OSError) -> None:
         """Once, until it works again."""

@@ -12,6 +12,8 @@ import pytest
 from rqcore_metrics import book
 from rqcore_metrics.book import Book, read
 
+from rqcore import durable
+
 ID = "20261124.1200.00.000.1234567"
 
 
@@ -158,6 +160,36 @@ def test_a_disk_that_takes_nothing_is_told_once_and_caught_up_with(
     one.save()
     one.close()
     assert read(path).counts["finished", "done"] == 11
+
+
+def test_a_file_that_could_not_be_made_is_made_when_there_is_room(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "replace_unsynced", full)
+        one = Book(path)
+        for _ in range(600):
+            one.count("started")
+            one.save()
+    assert caplog.text.count("cannot be kept for now") == 1
+    assert not Path(path).exists()
+    for _ in range(600):
+        one.count("started")
+        one.save()
+    one.close()
+    assert read(path).counts["started", ""] == 1200
+
+
+def test_one_that_was_closed_is_not_made_again(path: str) -> None:
+    one = Book(path)
+    one.close()
+    os.unlink(path)
+    for _ in range(600):
+        one.save()
+    assert not Path(path).exists()
 
 
 def test_a_queue_that_is_gone_is_forgotten(tmp_path: Path) -> None:
