@@ -22,7 +22,7 @@ from rqcore_web.options import SCOPES
 #: them; the others only where queues may be made over the web (``allow_new_queue``).
 HARMLESS = frozenset(
     {"num_workers", "coalesce_params", "blocking_params", "schedule", "fsync", "ordering",
-     *OLD_COALESCE_KEYS}
+     "timeout", *OLD_COALESCE_KEYS}
 )  # fmt: skip
 
 

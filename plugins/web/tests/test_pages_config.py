@@ -41,13 +41,14 @@ def test_a_wrong_value_is_told_in_place_and_a_right_one_is_in_force(site: Web, s
     assert page.get_by_label("Workers").input_value() == "900"
     assert written(site) == before
     page.get_by_label("Workers").fill("3")
+    page.get_by_label("Time limit").fill("90.5")
     page.locator("input[name='schedule[][cron]']").nth(1).fill("*/5 * * * *")
     page.get_by_role("group", name="Blocks by").get_by_label("param2").check()
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".flash")).to_contain_text("saved and in force")
     assert "Every 5 minutes" in page.locator("main").inner_text()
     assert written(site) == {
-        **before, "num_workers": 3, "blocking_params": [2],
+        **before, "num_workers": 3, "timeout": "90.5", "blocking_params": [2],
         "schedule": [{"cron": "0 4 * * *"}, {"cron": "*/5 * * * *"}],
     }  # fmt: skip
     assert site.rq.ask("hello", "describe")["workers"] == 3

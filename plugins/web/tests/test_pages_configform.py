@@ -52,6 +52,8 @@ def test_a_form_that_is_not_touched_changes_nothing(raw: dict[str, Any]) -> None
         ({"env_vars": "A=1\r\nC=x=y\r\n"}, "env_vars", {"A": "1", "C": "x=y"}),
         ({"blocking_params": ["3", "1"]}, "blocking_params", [1, 3]),
         ({"fsync": ""}, "fsync", "no-fsync"),
+        ({"timeout": "90"}, "timeout", 90),
+        ({"timeout": " 0.5 "}, "timeout", "0.5"),
         (
             {"schedule": [{"cron": "5 4 * * *", "tz": "UTC", "catchup": "none"}]},
             "schedule",
@@ -93,6 +95,8 @@ def test_a_line_that_is_no_variable_is_told() -> None:
     [
         ({"script": "x", "num_workers": 0}, "num_workers"),
         ({"num_workers": 1}, "script"),
+        ({"script": "x", "timeout": "soon"}, "timeout"),
+        ({"script": "x", "timeout": "nan"}, "timeout"),
         ({"script": "x", "schedule": [{"cron": "61 * * * *"}]}, "schedule[0].cron"),
         ({"script": "x", "blocking_params": [9]}, "blocking_params"),
     ],

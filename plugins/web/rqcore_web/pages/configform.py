@@ -19,7 +19,7 @@ from rqcore.schema import decode_json, kind
 
 _FIELDS = (
     "script", "num_workers", "exec_prefix", "env_vars", "coalesce_params", "blocking_params",
-    "fsync", "schedule",
+    "fsync", "timeout", "schedule",
 )  # fmt: skip
 
 #: What a line of the schedule means that says nothing of it.
@@ -48,6 +48,7 @@ def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
         "env_vars": "\n".join(f"{name}={_text(value)}" for name, value in variables.items()),
         "coalesce_params": _numbers(raw.get("coalesce_params")) or _old_coalesce(raw),
         "blocking_params": _numbers(raw.get("blocking_params")),
+        "timeout": _text(raw.get("timeout", 0)),
         "fsync": raw.get("fsync") is None or raw["fsync"] == "fsync" or truth(raw["fsync"]),
         "schedule": [
             _entry(entry)
@@ -83,6 +84,7 @@ def shown_again(form: Mapping[str, Any]) -> dict[str, Any]:
         "env_vars": _text(form.get("env_vars")),
         "coalesce_params": _numbers(form.get("coalesce_params")),
         "blocking_params": _numbers(form.get("blocking_params")),
+        "timeout": _text(form.get("timeout", "0")),
         "fsync": form.get("fsync") == "yes",
         "schedule": [_entry(entry) for entry in _entries(form)],
     }
@@ -102,6 +104,7 @@ def configured(
         "env_vars": variables,
         "coalesce_params": wanted["coalesce_params"],
         "blocking_params": wanted["blocking_params"],
+        "timeout": _whole(wanted["timeout"]),
         "fsync": "fsync" if wanted["fsync"] else "no-fsync",
         "schedule": [
             {key: value for key, value in entry.items() if value not in ("", _CATCHUP.get(key))}
