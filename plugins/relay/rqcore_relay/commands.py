@@ -15,7 +15,7 @@ import click
 from rqcore.errors import RqError
 from rqcore.instance import Instance
 from rqcore.words import size, span_in_words
-from rqcore_relay import words
+from rqcore_relay import evacuating, words
 from rqcore_relay.survey import picture
 
 #: The exit status of every command of `rq` that found nobody to answer.
@@ -40,7 +40,8 @@ class App(Protocol):
 
 
 def register(cli: Any) -> None:
-    """Add ``rq relay``; ``cli`` is the click group behind ``rq``."""
+    """Add ``rq relay`` and ``rq evacuate``; ``cli`` is the click group behind ``rq``."""
+    evacuating.register(cli)
     cli.command(
         "relay",
         short_help="Show the machines that messages go to, and what waits for them.",

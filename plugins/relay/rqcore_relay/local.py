@@ -32,7 +32,8 @@ def here(job: Job) -> str | None:
     names = {peer_name(name) for name in job.names}
     if peer in names:
         return queue
-    return queue if peer is not None and _leads_here(peer, job) else None
+    own = job.names[0]
+    return queue if peer is not None and leads_here(peer, own, job.directory) else None
 
 
 def hand_over(job: Job, queue: str, attachments: list[Attachment]) -> str:
@@ -56,14 +57,15 @@ def hand_over(job: Job, queue: str, attachments: list[Attachment]) -> str:
         raise TroubleError(f"queue {queue}: {error}") from error
 
 
-def _leads_here(peer: str, job: Job) -> bool:
+def leads_here(peer: str, own_url: str, directory: str) -> bool:
+    """Is this peer the instance in ``directory``, by its port, its root, and its addresses?"""
     from urllib.parse import urlsplit  # noqa: PLC0415 - as above
 
-    own, other = urlsplit(job.names[0]), urlsplit(peer)
+    own, other = urlsplit(own_url), urlsplit(peer)
     if (own.port or 80, own.path) != (other.port, other.path):
         return False
     theirs = _addresses(other.hostname or "")
-    listens = _listens(job.directory)
+    listens = _listens(directory)
     if listens in _ANY:
         return any(_is_own(family, address) for family, address in theirs)
     return bool({address for _, address in theirs} & {a for _, a in _addresses(listens)})
