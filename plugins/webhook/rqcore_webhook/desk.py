@@ -61,6 +61,8 @@ class Desk:
         #: Held because others of their target run, in the order in which they came.
         self._waiting: dict[str, dict[str, None]] = {}
         self._complained = False
+        if self._known:
+            self._save()
 
     # Who may start
 
@@ -73,7 +75,7 @@ class Desk:
             health.disabled = True
             return Hold(f"endpoint {target} is disabled: {gone['reason']}", _VERY_LONG)
         if health.disabled:
-            self._enabled(health)
+            self._enabled(target, health)
         if health.throttled_until is not None and health.throttled_until > time():
             return Delay(health.throttled_until + 0.001, f"{target} wants to be left alone")
         if self._room(target, message.param3) > 0:
@@ -136,7 +138,7 @@ class Desk:
             self._succeeded(target, health, now)
         elif kind != "refused":  # that was not the target's doing
             self._failed(message, target, health, result, now)
-        self._save()
+        self._save(target)
 
     def _succeeded(self, target: str, health: Health, now: float) -> None:
         if health.failures >= _SHAKY:
@@ -186,12 +188,12 @@ class Desk:
             {"endpoint": name, "reason": reason}, self._care, but=name,
         )  # fmt: skip
 
-    def _enabled(self, health: Health) -> None:
+    def _enabled(self, target: str, health: Health) -> None:
         """An operator enabled it: it begins anew."""
         health.disabled = False
         health.failures, health.failing_since = 0, None
         health.throttled_until, health.throttles = None, 0
-        self._save()
+        self._save(target)
 
     def _health(self, target: str) -> Health:
         return self._known.setdefault(target, Health())
@@ -204,9 +206,9 @@ class Desk:
             return None
         return found if isinstance(found, dict) else None
 
-    def _save(self) -> None:
+    def _save(self, *changed: str) -> None:
         with self._care():
-            self._files.write(self._known)
+            self._files.write(self._known, *changed)
 
     @contextlib.contextmanager
     def _care(self) -> Iterator[None]:

@@ -38,7 +38,7 @@ QUEUE = "webhook"
 SENT_FILE = "plugins/webhook/sent.jsonl"
 #: A longer body is an attachment: a message has room for 8 MB of JSON, in which a body may grow.
 _IN_PARAM = 1_000_000
-_BATCH = 64
+_BATCH, _REFUSALS = 64, 20
 _FIRST, _MOST = 1.0, 60.0
 
 
@@ -55,6 +55,8 @@ class Dispatch:
         self._timer: Timer | None = None
         self._pause = 0.0
         self._problem = ""
+        #: Where in the outbox the next look begins: what stands before was refused.
+        self._begin = 0
 
     def changed(self, change: Change) -> None:
         """Something came into the outbox, or left it."""
@@ -95,20 +97,23 @@ class Dispatch:
         self._timer = self._loop.after(self._pause, self.look)
 
     def hand_over_all(self, most: int) -> str:
-        """Hand over ``most`` files at most; why some could not be, "" when all could."""
-        problem, done = "", 0
-        for name in self.outbox.ready():
+        """Hand over ``most`` files at most; why some could not be, "" when all could.
+
+        After some refusals it is left for later, which then begins with those that were not asked.
+        """
+        problem, done, refused = "", 0, 0
+        names = self.outbox.ready()
+        for name in names[self._begin :] + names[: self._begin]:
             try:
                 self.hand_over(name)
                 done += 1
             except (UnreachableError, NotFoundError) as error:
                 return str(error)
             except (RqError, OSError) as error:  # of this one, perhaps
-                problem = str(error)
-                if durable.exists(f"{self._directory}/config/{QUEUE}.down"):
-                    return problem
-            if done == most:
+                problem, refused = str(error), refused + 1
+            if done == most or refused == _REFUSALS:
                 break
+        self._begin = self._begin + refused if refused == _REFUSALS else 0
         return problem
 
     def hand_over(self, name: str) -> None:

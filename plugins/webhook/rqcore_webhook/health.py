@@ -57,6 +57,8 @@ class Files:
     def __init__(self, directory: str) -> None:
         self.folder = f"{directory}/var/webhook"
         self.health = f"{self.folder}/health.json"
+        #: Each target as the file has it: with each attempt only one is another.
+        self._texts: dict[str, str] = {}
 
     def make(self) -> None:
         """Make the directories.  Raises `OSError`."""
@@ -77,20 +79,25 @@ class Files:
             name: _restored(entry) for name, entry in targets.items() if isinstance(entry, dict)
         }
 
-    def write(self, known: Mapping[str, Health]) -> None:
-        """Replace ``health.json``.  Raises `OSError`."""
+    def write(self, known: dict[str, Health], *changed: str) -> None:
+        """Replace ``health.json``; ``changed`` names what is another, none all.  Raises `OSError`.
+
+        Hosts that nothing was heard of for long are forgotten, in ``known`` too.
+        """
         now = time()
-        hosts = sorted(
-            (name for name in known if "://" in name),
-            key=lambda name: known[name].heard(), reverse=True,
-        )  # fmt: skip
-        kept = {name for name in hosts[:_KEEP] if known[name].heard() > now - _FORGET}
-        told = {
-            name: asdict(health)
-            for name, health in sorted(known.items())
-            if "://" not in name or name in kept
-        }
-        data = json.dumps({"targets": told, "at": now}, indent=1).encode("ascii") + b"\n"
+        hosts = [name for name in known if "://" in name]
+        if len(hosts) > _KEEP or not changed:
+            hosts.sort(key=lambda name: known[name].heard(), reverse=True)
+            for number, name in enumerate(hosts):
+                if number >= _KEEP or known[name].heard() < now - _FORGET:
+                    del known[name]
+                    self._texts.pop(name, None)
+        for name in changed or known:
+            if name in known:
+                entry = json.dumps(asdict(known[name]))
+                self._texts[name] = f"{json.dumps(name)}: {entry}"
+        body = ",\n".join(self._texts.values())
+        data = f'{{"targets": {{\n{body}\n}}, "at": {now:.3f}}}\n'.encode("ascii")
         try:
             durable.replace_unsynced(self.health, data)
         except FileNotFoundError:

@@ -199,6 +199,7 @@ def webhook_instance(directory: Path, **options: Any) -> RunningInstance:
     made.use_plugins("cli", "webhook")
     made.configure(port=free_port(), plugins={"webhook": options})
     made.queue("work", DONE, num_workers=4)
+    made.queue("same", "#!/bin/sh\necho done fine >&3\n", coalesce_params=[1])
     return made
 
 

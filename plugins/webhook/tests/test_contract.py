@@ -137,3 +137,17 @@ def test_webhooks_make_no_webhooks(rq: Rq, receiver: Receiver) -> None:
     assert rq.instance.until("webhook", msg_id)["state"] == "done"
     rq.empty()
     assert receiver.at("/never") == []
+
+
+def test_duplicates_are_told_of_too(rq: Rq, receiver: Receiver) -> None:
+    pause = rq.directory / "config/same.pause"
+    pause.touch()
+    urls = [receiver.url("/same")]
+    sent = {rq.instance.send("same", param1="x", post_run_webhook=urls) for _ in range(4)}
+    pause.unlink()
+    got = receiver.until("/same", 4)
+    rq.empty()
+    told = {one.payload["msg_id"].rpartition("/")[2]: one.payload["status"] for one in got}
+    assert told.keys() == sent
+    assert len(receiver.at("/same")) == 4
+    assert sum(status.startswith("done - duplicate http") for status in told.values()) == 3
