@@ -116,6 +116,7 @@ class Service:
     exit status, None meaning 0) when ``stop_fd`` becomes readable.  An `RqError` that it raises is
     shown by ``rq status``, and the service stays down until the next reload; an `OSError`, such as
     for a port that is taken, is shown too, and the service is started again after a growing pause.
+    SIGUSR1 is not its own to handle: by that its log is begun anew.
     """
 
     name: str

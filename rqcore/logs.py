@@ -53,6 +53,7 @@ def start() -> None:
     logging.basicConfig(handlers=[_handler], level=level)
     use_format("text")
     _file = unix.path_of(_STDERR)
+    reopen_on_signal()  # also while it is still starting
 
 
 def use_format(name: str) -> None:
@@ -91,7 +92,7 @@ def reopen() -> None:
 
 
 def reopen_on_signal() -> None:
-    """Reopen whenever SIGUSR1 comes, wherever this process is; for children that have no say in it."""
+    """Reopen whenever SIGUSR1 comes, whatever this process is doing."""
     signal.signal(signal.SIGUSR1, _on_signal)
     signal.siginterrupt(signal.SIGUSR1, False)
 

@@ -107,6 +107,15 @@ def test_a_renamed_log_is_begun_anew_by_all(rq: RunningInstance) -> None:
     assert "RQ stops" in rq.log_text()
 
 
+def test_it_may_happen_while_it_starts(rq: RunningInstance) -> None:
+    """Whoever rotates does not know that."""
+    early = "import os, signal\nos.rename('log/test.log', 'log/test.log.1')\n"
+    rq.plugin("early", early + "os.kill(os.getpid(), signal.SIGUSR1)\n")
+    rq.start()
+    assert "RQ is ready" in rq.log_text()
+    assert rq.log.with_name("test.log.1").exists()
+
+
 def test_nothing_is_lost_meanwhile(rq: RunningInstance) -> None:
     rq.start()
     sent = []
