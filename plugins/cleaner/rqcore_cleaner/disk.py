@@ -56,9 +56,13 @@ class Part(NamedTuple):
         """From so much free on messages are taken again."""
         return self.refuse + int(max(0, self.warning - self.refuse) * _BACK)
 
+    def figure(self, count: int) -> str:
+        """So much of it, where it is known of what."""
+        return size(count) if self.name == "bytes" else f"{count:,}"
+
     def words(self, count: int) -> str:
         """So much of it, in words."""
-        return size(count) if self.name == "bytes" else f"{count:,} inodes"
+        return self.figure(count) if self.name == "bytes" else f"{count:,} inodes"
 
     def level(self, former: Level) -> Level:
         """What follows from this part alone."""

@@ -95,10 +95,9 @@ def _free(found: list[Part]) -> Markup:
         Markup(
             "<dt>{}</dt><dd>{} of {} free "
             "<span class='muted'>warning below {}, refusal below {}</span></dd>"
-        ).format(
-            part.name.capitalize(), part.words(part.free), part.words(part.whole),
-            part.words(part.warning), part.words(part.refuse),
-        )
+        ).format(part.name.capitalize(), *map(part.figure, (
+            part.free, part.whole, part.warning, part.refuse,
+        )))
         for part in found
     )  # fmt: skip
     return Markup("<dl class='facts'>{}</dl>").format(rows)
