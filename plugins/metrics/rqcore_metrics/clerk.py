@@ -168,9 +168,8 @@ class Clerk:
             self._book.settle(slot)
 
     def synced(self, seconds: float) -> None:
-        """A turn's changes were brought to the disk."""
+        """A turn's changes were brought to the disk; what they were is told next, and saves this too."""
         self._book.observe("sync", seconds)
-        self._book.save()
 
     def close(self) -> None:
         """Let go of the file."""

@@ -14,6 +14,7 @@ from time import time
 from typing import Any
 
 from rqcore import __version__
+from rqcore.hookspecs import hook_kind
 from rqcore.instance import Instance
 from rqcore_metrics import book, exits
 from rqcore_metrics.asking import ask_all
@@ -23,6 +24,11 @@ from rqcore_metrics.hookspecs import Distribution, Family, Kind
 #: How long the manager and all the queues together may take to answer: seconds.
 PATIENCE = 2.0
 _MANAGER = "\0manager"
+_MANAGERS = "manager"
+_IN_THE_MANAGER = {
+    "rq_check_queue_config", "rq_daemon_started", "rq_daemon_stopping", "rq_queue_created",
+    "rq_queue_deleted", "rq_queue_process_exited", "rq_resolve_destination",
+}  # fmt: skip
 _STATES = ("prep", "que", "run", "done", "relayed", "err")
 
 #: By name in the book: the family, its help, and the name of its label, if it has one.
@@ -58,7 +64,7 @@ def of_instance(directory: str, *, plugin_hooks: bool) -> list[Family]:
     if plugin_hooks:
         reports = {f"queue {name}": _value(given[1]) for name, given in answers.items()}
         if manager is not None:
-            reports = {"manager": _value(manager[1]), **reports}
+            reports = {_MANAGERS: _value(manager[1]), **reports}
         found += _of_plugins(reports)
     return found
 
@@ -186,6 +192,8 @@ def _of_plugins(reports: Mapping[str, dict[str, Any]]) -> list[Family]:
             ))  # fmt: skip
             failed[one["name"]] = 0
         for one in report.get("hooks", ()):
+            if process != _MANAGERS and _is_the_managers(one["hook"]):
+                continue
             failed[one["plugin"]] = failed.get(one["plugin"], 0) + one["errors"]
             if one["calls"]:
                 labels = {"plugin": one["plugin"], "hook": one["hook"], "process": process}
@@ -195,3 +203,8 @@ def _of_plugins(reports: Mapping[str, dict[str, Any]]) -> list[Family]:
             ({"plugin": name, "process": process}, count) for name, count in failed.items()
         )
     return [up, calls, seconds, errors]
+
+
+def _is_the_managers(hook: str) -> bool:
+    """Is it called in the manager?  A queue's process inherits the figures of when it was forked."""
+    return hook in _IN_THE_MANAGER or hook_kind(hook) in ("prepare", "register")

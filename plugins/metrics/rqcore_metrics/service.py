@@ -133,7 +133,7 @@ class Pusher:
         told, now = push.told, time()
         told.update(at=now, waiting=push.carrier.waiting, lost=push.carrier.lost)
         if isinstance(result, Exception):
-            text = " ".join(str(result).split()) or type(result).__name__
+            text = _reason(result)
             if not told["error"]:
                 known = isinstance(result, OSError)
                 _log.warning(
@@ -159,6 +159,14 @@ class Pusher:
             self._ailing = True
         else:
             self._ailing = False
+
+
+def _reason(error: Exception) -> str:
+    """Why it did not work, in one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(text.split()) or type(error).__name__
 
 
 def push(context: ServiceContext) -> int:

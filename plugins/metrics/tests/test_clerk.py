@@ -226,6 +226,7 @@ def test_scripts_processor_time(spool: Spool) -> None:
 
 def test_the_disk(spool: Spool) -> None:
     spool.clerk.synced(0.003)
+    spool.clerk.moved(Message(msg_id=ID), None, QUE, Step.CREATE)
     values, total = spool.counts().histograms["sync"]
     assert (values[book.SYNCS.index(0.005)], total) == (1, 0.003)
 

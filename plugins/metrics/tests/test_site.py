@@ -50,6 +50,11 @@ def test_what_happens_is_counted(counted: Counted) -> None:
     assert values["rqcore_fsync_seconds_count", "test"] > 0
     assert values["rqcore_plugin_up", "metrics", "queue test"] == 1
     assert ("rqcore_plugin_errors_total", "manager", "metrics") in values
+    assert ("rqcore_plugin_hook_calls_total", "manager", "metrics", "rq_configure") in values
+    assert ("rqcore_plugin_hook_calls_total", "metrics", "queue test", "rq_configure") not in values
+    assert (
+        values["rqcore_plugin_hook_calls_total", "metrics", "queue test", "rq_message_moved"] == 15
+    )
     assert "msg_id" not in text
 
 
