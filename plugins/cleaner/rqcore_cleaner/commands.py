@@ -144,8 +144,8 @@ def _run(app: App, asked: Asked) -> int:
         found.append(survey(cut))
     progress.end()
     rows = [row for row in found if row["messages"] or row["being_read"]]
-    for queue, trouble in cleaning.report.troubles.items():
-        app.warn(f"{queue} is left alone: {trouble}")
+    for queue, reason in cleaning.report.unfit.items():
+        app.warn(f"{queue} is not cleaned: {reason}")
     if asked.as_json and asked.dry_run:
         click.echo(json.dumps(rows, indent=2))
     elif not asked.as_json:
@@ -156,7 +156,7 @@ def _run(app: App, asked: Asked) -> int:
     if asked.dry_run or not messages:
         if asked.as_json and not asked.dry_run:
             click.echo(_json(cleaning.report))
-        return _FAILED if cleaning.report.troubles else 0
+        return _FAILED if cleaning.report.unfit else 0
     if not asked.yes:
         _confirm(f"Remove {counted(messages)}, {words.size(taken)}?")
     report = cleaning.clean(cuts)
@@ -170,9 +170,9 @@ def _tell(app: App, report: Report, asked: Asked) -> int:
     app.say(report.words())
     for reason, count in report.tally.kept.most_common():
         app.warn(f"kept {counted(count)}: {reason}")
-    for queue, trouble in report.troubles.items():
-        app.warn(f"{queue} was not cleaned: {trouble}")
-    return _UNREACHABLE if report.troubles else 0
+    for queue, reason in report.silent.items():
+        app.warn(f"{queue} is not cleaned: {reason}")
+    return _UNREACHABLE if report.silent else _FAILED if report.unfit else 0
 
 
 def _json(report: Report) -> str:
@@ -183,7 +183,7 @@ def _json(report: Report) -> str:
         {
             "removed": report.tally.removed, "bytes": report.tally.bytes, "queues": queues,
             "being_read": report.tally.read, "kept": dict(report.tally.kept),
-            "troubles": report.troubles,
+            "not_cleaned": {**report.unfit, **report.silent},
         },
         indent=2,
     )  # fmt: skip

@@ -16,22 +16,28 @@ from rqcore.config import ConfigError
 from rqcore.errors import RqError, UnreachableError
 from rqcore.instance import Instance
 from rqcore.lifecycle import State
+from rqcore.schema import did_you_mean
 from rqcore.words import size, span_in_words
 from rqcore_cleaner import listing, totals
 from rqcore_cleaner.choosing import Cut, going, plan
 from rqcore_cleaner.listing import Listing
 from rqcore_cleaner.removal import Remover, Tally, is_read
-from rqcore_cleaner.rules import Rule
+from rqcore_cleaner.rules import EVERY, Rule, Rules
 
 Rule_for = Callable[[str, State], Rule]
 
 
 @dataclass
 class Report:
-    """What a cleaning did; ``troubles`` are queues that could not be cleaned, each with its reason."""
+    """What a cleaning did.
+
+    ``silent`` are queues that do not answer, ``unfit`` those that cannot be cleaned at all, each with
+    its reason.
+    """
 
     tally: Tally = field(default_factory=Tally)
-    troubles: dict[str, str] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
     #: By queue: messages and bytes.
     queues: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -44,6 +50,10 @@ class Report:
         if tally.kept:
             reason, _ = tally.kept.most_common(1)[0]
             text += f"; {tally.kept.total():,} kept: {reason}"
+        if self.unfit or self.silent:
+            queue, reason = next(iter({**self.silent, **self.unfit}.items()))
+            names = ", ".join(sorted({*self.silent, *self.unfit}))
+            text += f"; not cleaned: {names} ({queue}: {reason})"
         return text
 
 
@@ -58,12 +68,12 @@ class Cleaning:
         self._began = monotonic()
 
     def plans(self, queues: Sequence[str], states: Sequence[State]) -> Iterator[Cut]:
-        """What would go of each state that has a rule; what cannot be known is a trouble."""
+        """What would go of each state; a queue that cannot be cleaned is noted, and left out."""
         now = time()
         for queue in queues:
             problem = self._problem(queue)
             if problem:
-                self.report.troubles[queue] = problem
+                self.report.unfit[queue] = problem
                 continue
             path = str(self._instance.queue_dir(queue))
             for state in states:
@@ -90,7 +100,7 @@ class Cleaning:
             try:
                 self._clean_queue(queue, mine, expected)
             except UnreachableError as error:
-                self.report.troubles[queue] = str(error)
+                self.report.silent[queue] = str(error)
             tally = self.report.tally
             done = tally.removed - before[0], tally.bytes - before[1]
             if done[0]:
@@ -141,6 +151,15 @@ def survey(cut: Cut) -> dict[str, Any]:
         "bytes": taken, "of": cut.total, "being_read": read,
         "oldest": oldest or None, "newest": newest or None,
     }  # fmt: skip
+
+
+def unknown_queues(rules: Rules, queues: Sequence[str]) -> list[str]:
+    """Rules that are for nobody, in words: a misspelt name leaves its queue to another rule."""
+    return [
+        f"a rule names {name}, and there is no such queue; {did_you_mean(name, queues) or 'correct it'}"
+        for name in rules
+        if name not in (EVERY, *queues)
+    ]
 
 
 def counted(count: int) -> str:

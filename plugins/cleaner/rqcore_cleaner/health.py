@@ -14,6 +14,7 @@ from rqcore.instance import Instance
 from rqcore.words import span_in_words
 from rqcore_cleaner import disk, totals
 from rqcore_cleaner.disk import Level
+from rqcore_cleaner.engine import unknown_queues
 from rqcore_cleaner.leftovers import leftovers
 from rqcore_cleaner.options import Options
 from rqcore_cleaner.rules import DAY
@@ -44,6 +45,8 @@ def checks(instance: Instance, options: Options) -> Iterator[Check]:
         )  # fmt: skip
     else:
         yield Check("cleaner", "ok", f"last cleaning {span_in_words(time() - at)} ago")
+    for problem in unknown_queues(options.retention, instance.queue_names()):
+        yield Check("retention", "warning", problem, "correct it under plugins.cleaner.retention")
     left = [item.queue for item in leftovers(instance)]
     if left:
         names = ", ".join(dict.fromkeys(left))

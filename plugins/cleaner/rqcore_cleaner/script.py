@@ -19,7 +19,7 @@ from rqcore.instance import Instance
 from rqcore.lifecycle import State
 from rqcore.words import size
 from rqcore_cleaner import leftovers, logs
-from rqcore_cleaner.engine import Cleaning, check_queues, counted
+from rqcore_cleaner.engine import Cleaning, check_queues, counted, unknown_queues
 from rqcore_cleaner.options import Options, read_options
 from rqcore_cleaner.pace import step_back
 from rqcore_cleaner.rules import CLEANED, Rule, rule_for
@@ -87,16 +87,13 @@ def _clean(instance: Instance, options: Options, queues: list[str], days: float 
         _log(f"{queue}: removed {counted(messages)}, {size(taken)}")
     for reason, count in report.tally.kept.most_common():
         _log(f"kept {counted(count)}: {reason}")
+    for queue, reason in {**report.unfit, **report.silent}.items():
+        _log(f"{queue} is not cleaned: {reason}")
     if not named:
         parts += _housekeeping(instance, options)
-    for queue, trouble in report.troubles.items():
-        _log(f"{queue}: {trouble}")
-    if report.troubles:
-        names = ", ".join(report.troubles)
-        reason = next(iter(report.troubles.values()))
-        _end(f"resend {_LATER}-{'; '.join(parts)}; not cleaned: {names}: {reason}")
-    else:
-        _end(f"done {'; '.join(parts)}")
+        parts += unknown_queues(options.retention, queues)
+    verdict = f"resend {_LATER}-" if report.silent else "done "
+    _end(f"{verdict}{'; '.join(parts)}")
 
 
 def _housekeeping(instance: Instance, options: Options) -> list[str]:

@@ -344,7 +344,8 @@ def test_a_queue_that_does_not_answer_costs_only_itself(
     assert not present(cleaned.queue("alive"), "done")
     assert len(present(silent, "done")) == 1
     assert "removed " in message["status"]
-    assert "not cleaned: odd, zsilent: its messages are in the store 'memory'" in message["status"]
+    assert "; not cleaned: odd, zsilent (zsilent: queue zsilent does not run" in message["status"]
+    assert "odd is not cleaned: its messages are in the store 'memory'" in cleaned.log(message)
     assert "nobody answers" in cleaned.log(message)
     for queue in (silent, odd):
         (queue / "config.json").unlink()

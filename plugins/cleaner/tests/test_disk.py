@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from rqcore_cleaner import disk, health, pages, plugin, totals
 from rqcore_cleaner.disk import Guard, Level, Marks, Part, judge
 from rqcore_cleaner.options import Amount, DiskOptions, Options
+from rqcore_cleaner.rules import Rule
 
 from rqcore.hooks import Hooks
 from rqcore.hookspecs import InstanceInfo, QueueInfo
 from rqcore.instance import Instance
+from rqcore.lifecycle import State
 from rqcore.message import Message
 
 OPTIONS = DiskOptions(Amount(2000), Amount(1000), Amount(20), Amount(10))
@@ -227,6 +229,17 @@ def test_checks_say_how_it_is_and_what_to_do(spool: Path, fake: Disk) -> None:
     file.write_text('{"at": 5, "removed": {}}')
     late = list(health.checks(*states(spool, fake, 100_000)))[1]
     assert (late.level, "the last cleaning was" in late.text) == ("warning", True)
+
+
+def test_a_rule_for_a_queue_that_is_not_there_is_told(spool: Path) -> None:
+    (spool / "queue" / "test" / "config.json").write_text("{}")
+    rules = {"tset": {State.DONE: Rule()}, "test": {}, "*": {}}
+    found = [
+        c for c in health.checks(Instance(spool), Options(retention=rules)) if c.name == "retention"
+    ]
+    assert [(check.level, check.text) for check in found] == [
+        ("warning", 'a rule names tset, and there is no such queue; did you mean "test"?')
+    ]
 
 
 def test_metrics_have_the_names_of_the_field(spool: Path, fake: Disk) -> None:
