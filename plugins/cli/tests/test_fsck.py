@@ -255,6 +255,17 @@ def test_old_things_with_a_dot_are_leftovers(spool: Spool, monkeypatch: pytest.M
     assert spool.kinds() == ["leftover"]
 
 
+def test_a_long_copy_is_no_leftover(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spool.path / "prep" / ".copying" / "attach").mkdir(parents=True)
+    file = spool.path / "prep" / ".copying" / "attach" / "file"
+    file.write_text("x")
+    ages = {str(file): 5.0}
+    monkeypatch.setattr("rqcore_cli.fsck.spool._age", lambda path: ages.get(path, 9999.0))
+    assert spool.kinds() == []
+    ages[str(file)] = 4000.0
+    assert spool.kinds() == ["leftover"]
+
+
 def test_a_script_that_outlived_its_queue_is_told_of(spool: Spool) -> None:
     recovery.write_pid_file(str(spool.of(State.RUN)), os.getpid())
     recovery.write_pid_file(str(spool.of(State.ERR)), os.getpid())

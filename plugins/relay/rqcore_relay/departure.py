@@ -94,18 +94,20 @@ def chosen(instance: Instance, named: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(named)) or [n for n in there if n not in (RELAY, *_ITS_OWN)]
 
 
-def obstacles(instance: Instance, peer: str, queues: list[str]) -> list[str]:
-    """What of these queues the peer does not have, asked of itself; nothing it says is a warning.
+def obstacles(instance: Instance, peer: str, queues: list[str]) -> tuple[list[str], bool]:
+    """Ask the peer for these queues: what an operator should know of them; and is it rqcore?
 
     Raises `RefusedError` when it has no such queue.
     """
-    from rqcore_relay.http import Http, Origin  # noqa: PLC0415 - not for each list of commands
+    from rqcore_relay.far import is_rqcore  # noqa: PLC0415 - not for each list of commands
+    from rqcore_relay.http import Http, Origin  # noqa: PLC0415 - as above
     from rqcore_relay.verdict import TroubleError  # noqa: PLC0415 - as above
 
     options = read_options(str(instance.directory))
-    warnings = []
+    warnings, rich = [], False
     try:
         with Http(Origin.of(peer), options, options.peer(peer)) as http:
+            rich = is_rqcore(http.request("OPTIONS", f"{http.origin.root}api/v1/uploads"))
             for name in queues:
                 answer = http.request("GET", f"{http.origin.root}q/{quote(name)}.txt")
                 if answer.status == _NOT_FOUND:
@@ -117,7 +119,7 @@ def obstacles(instance: Instance, peer: str, queues: list[str]) -> list[str]:
                     warnings.append(f"queue {name} is DOWN there; relay tries until it is not")
     except TroubleError as error:
         warnings.append(f"{error}; relay waits until it answers")
-    return warnings
+    return warnings, rich
 
 
 def survey(directory: str, queues: list[str]) -> list[Leaving]:

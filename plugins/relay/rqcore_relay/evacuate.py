@@ -25,11 +25,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from time import time
 from typing import Any, Self
 
 from rqcore import durable
 from rqcore.client import QueueClient
 from rqcore.errors import NotFoundError, RefusedError, RqError
+from rqcore_relay.job import DUE_NOTE
 
 RELAY = "relay"
 _NOT_FOUND = ["fail", "msg not found"]
@@ -59,9 +61,13 @@ class Note:
 
 
 class Evacuation:
-    """Hands messages of the instance in ``directory`` to its relay; see the head of this module."""
+    """Hands messages of the instance in ``directory`` to its relay; see the head of this module.
 
-    def __init__(self, directory: str) -> None:
+    ``rich``: the peer is rqcore, which can be given a message before it is due.  Else it waits here.
+    """
+
+    def __init__(self, directory: str, *, rich: bool = False) -> None:
+        self._rich = rich
         self._directory = directory
         self._folder = f"{directory}/var/relay/evacuate"
         self._clients: dict[str, QueueClient] = {}
@@ -173,10 +179,18 @@ class Evacuation:
             fields["orig_msg_id"] = (
                 ""  # it came from there: relay would take its way back for a loop
             )
+        early = self._rich and fields["due"] > time()
+        if early:
+            fields["due"] = int(time())
         relay = self.client(RELAY)
         relay.ask("prep_reserved", {"reserved_id": note.copy, "fields": fields})
         copy = self._look(RELAY, note.short)
         present = copy["_attachments"] if copy is not None else {}
+        if early and copy is not None:
+            durable.make_private_dir(f"{copy['path']}/job")
+            durable.write_file(
+                f"{copy['path']}/job/{DUE_NOTE}", str(message["due"]).encode("ascii")
+            )
         for name, item in message["_attachments"].items():
             if name in present and present[name]["sha256"] == item["sha256"]:
                 continue

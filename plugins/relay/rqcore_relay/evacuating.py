@@ -78,7 +78,8 @@ def evacuate(ctx: click.Context, /, url: str, named: tuple[str, ...], **given: A
     peer = destination(instance, url)
     queues = chosen(instance, named)
     departure = Departure(peer, survey(directory, queues))
-    for warning in obstacles(instance, peer, [q.name for q in departure.queues if q.waiting]):
+    warnings, rich = obstacles(instance, peer, [q.name for q in departure.queues if q.waiting])
+    for warning in warnings:
         app.warn(warning)
     if given["dry_run"]:
         _report(app, departure, as_json=given["as_json"], only=True)
@@ -91,7 +92,7 @@ def evacuate(ctx: click.Context, /, url: str, named: tuple[str, ...], **given: A
             app.ask_manager("pause_queue", name)
     status = 0
     try:
-        with Evacuation(directory) as evacuation:
+        with Evacuation(directory, rich=rich) as evacuation:
             total = sum(q.waiting for q in departure.queues)
             empty(evacuation, departure, lambda done: line.show(f"{done} of {total} handed over"))
         _look_again(directory, departure)

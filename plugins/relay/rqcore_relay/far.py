@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Self
 
 from rqcore_relay import transfer
-from rqcore_relay.http import Http, Origin
+from rqcore_relay.http import Answer, Http, Origin
 from rqcore_relay.job import Attachment, Job
 from rqcore_relay.options import Options
 from rqcore_relay.peers import peer_name
@@ -88,8 +88,9 @@ class FarEnd:
             raise TroubleError(
                 f"{self._peer} speaks https there; write https{self._peer.removeprefix('http')}…"
             )
-        return (
-            "rqcore"
-            if answer.status == _NO_CONTENT and "upload-limit" in answer.headers
-            else "plain"
-        )
+        return "rqcore" if is_rqcore(answer) else "plain"
+
+
+def is_rqcore(answer: Answer) -> bool:
+    """Is this how rqcore answers ``OPTIONS api/v1/uploads``?"""
+    return answer.status == _NO_CONTENT and "upload-limit" in answer.headers

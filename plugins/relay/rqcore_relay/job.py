@@ -72,6 +72,10 @@ class Notes:
     uploads: dict[str, Upload] = field(default_factory=dict)
 
 
+#: In ``job/``: unix time, as text, when the message is due at the other end.
+DUE_NOTE = "relay-due"
+
+
 class Job:
     """One message of the queue relay, in the script that runs for it."""
 
@@ -106,6 +110,14 @@ class Job:
             "post_run_webhook": given.get("post_run_webhook", []),
             "orig_msg_id": self.orig_msg_id,
         }  # fmt: skip
+
+    def due(self) -> float | None:
+        """When the message is due at the other end, if it is carried before that (`rq evacuate`)."""
+        try:
+            with open(f"{self.folder}/{DUE_NOTE}", encoding="ascii") as file:
+                return float(file.read(64))
+        except (FileNotFoundError, ValueError):
+            return None
 
     def trace(self) -> dict[str, str]:
         """The trace that the message belongs to: fields for rqcore, headers for everybody else."""

@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from time import time
 from urllib.parse import quote, urlencode
 
 from rqcore.message import Address, parse_dest, parse_full_id
@@ -52,6 +53,9 @@ class PlainPeer:
 
     def prepare(self) -> str:
         job, peer = self._job, self._http.origin.url
+        due = job.due() or 0.0
+        if due > time():
+            raise TroubleError(f"{peer} is not rqcore, and would run it too early", due - time())
         job.notes.count = job.count + 1
         fields = {**job.fields(), "_method": "prep"}
         body = urlencode({"x_format": "json", "mesg": json.dumps(fields)}).encode("ascii")

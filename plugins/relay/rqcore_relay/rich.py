@@ -59,6 +59,9 @@ class RichPeer:
         address = parse_dest(job.url)
         assert address is not None  # else there would be no peer
         fields = {**job.fields(), **job.trace(), "mode": "prep", "routed": True}
+        due = job.due()
+        if due is not None:
+            fields["due"] = due
         body = json.dumps(fields).encode("ascii")
         headers = {"Content-Type": "application/json", "Idempotency-Key": notes.key}
         path = f"{self._api}/queues/{quote(address.queue)}/messages"

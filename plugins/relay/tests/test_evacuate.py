@@ -23,7 +23,7 @@ from rqcore.errors import NotFoundError, RefusedError
 from rqcore.testing import free_port
 
 if TYPE_CHECKING:
-    from tests.conftest import Pair
+    from tests.conftest import Pair, Tap
 
 pytestmark = [pytest.mark.process]
 
@@ -45,7 +45,6 @@ def configured() -> Callable[[Pair], None]:
         pair.near.use_plugins("cli", "relay")
         pair.near.plugin("keeper", KEEPER)
         pair.near.queue("test", WAITS, num_workers=4)
-        pair.far.configure(addr="127.0.0.1")
 
     return make
 
@@ -60,6 +59,12 @@ def rq(pair: Pair, *words: str, status: int = 0) -> subprocess.CompletedProcess[
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
     return done
+
+
+@pytest.fixture(autouse=True)
+def through_the_tap(tap: Tap) -> Tap:
+    """The far instance listens behind it."""
+    return tap
 
 
 def peer(pair: Pair) -> str:
@@ -130,11 +135,10 @@ def test_everything_that_waits_leaves_and_the_rest_is_told(pair: Pair, tmp_path:
     assert "say it with --yes" in asked.stderr
     told = rq(pair, *words, "--yes", "--wait", "--json")
     assert json.loads(told.stdout) == {
-        "peer": peer(pair), "relayed": 3, "err": [], "later": 1,
+        "peer": peer(pair), "relayed": 4, "err": [], "later": 0,
         "queues": [{"name": "test", "waiting": 4, "handed": 4, "prep": 1, "running": [runs],
                     "failed": []}],
     }  # fmt: skip
-    assert "1 are not due yet" in told.stderr
     assert f"still running here: test/{runs}" in told.stderr
     assert "1 only prepared" in told.stderr
     assert counts(pair, "test") == {
@@ -149,17 +153,35 @@ def test_everything_that_waits_leaves_and_the_rest_is_told(pair: Pair, tmp_path:
     }
     assert first[0]["param1"] == "\udcff"
     assert second[0]["count"] >= 3
-    # What was not due keeps its time, in relay.
-    [copy] = copies(pair, later_orig)
-    assert (copy["state"], copy["due"]) == ("que", pytest.approx(due))
-    rq(pair, "run", f"relay/{copy['msg_id']}")
-    pair.relayed(copy["msg_id"])
-    assert len(arrived(pair, later_orig)) == 1
+    # What is not due yet goes too, and keeps its time.
+    [message] = arrived(pair, later_orig)
+    assert (message["state"], message["due"]) == ("que", pytest.approx(due))
     with open(gate, "w") as fifo:
         fifo.write("")
     assert pair.near.until("test", runs)["state"] == "done"
     assert "0 messages handed to relay" in rq(pair, *words, "--yes", "--wait").stderr
     rq(pair, "queue", "resume", "test")
+
+
+def test_what_is_not_due_waits_here_when_the_other_end_would_run_it(paused: Pair, tap: Tap) -> None:
+    tap.plain = True
+    msg_id = sent(paused, due=time.time() + 3000)
+    orig = paused.near.message("test", msg_id)["orig_msg_id"]
+    words = ("evacuate", "--to", peer(paused), "--queue", "test", "--yes", "--wait")
+    assert "1 are not due yet; relay sends each when it is due" in rq(paused, *words).stderr
+    [copy] = copies(paused, orig)
+    assert copy["state"] == "que"
+    # One that was to be carried early, to a peer that has become another one since.
+    folder = paused.near.directory / "queue" / "relay" / "que" / copy["msg_id"]
+    (folder / "job").mkdir()
+    (folder / "job" / "relay-due").write_text(str(time.time() + 3000))
+    paused.near.ask("relay", "run_message", {"msg_id": copy["msg_id"]})
+    paused.near.until(
+        "relay", copy["msg_id"], "que",
+        matching=lambda m: "would run it too early" in m["status"] and m["due"] > time.time() + 2000,
+    )  # fmt: skip
+    assert arrived(paused, orig) == []
+    paused.near.ask("relay", "delete_message", {"msg_id": copy["msg_id"]})
 
 
 def test_what_came_from_there_may_go_back(paused: Pair) -> None:

@@ -147,7 +147,7 @@ class Walk:
     def _other(self, place: Place) -> Iterator[Finding]:
         """Something that is no message, by its name or by what it is."""
         if place.msg_id.startswith("."):
-            if _age(place.path) > _OLD:
+            if _quiet(place.path) > _OLD:
                 yield place.finding(
                     "leftover", "a directory or file with a dot, which nobody writes to any more",
                     action="aside",
@@ -230,6 +230,14 @@ def _inode(path: str) -> int:
         return os.lstat(path).st_ino
     except (FileNotFoundError, NotADirectoryError):
         return 0
+
+
+def _quiet(path: str) -> float:
+    """Seconds since anything in this directory changed, however deep: it may be a long copy."""
+    newest = _age(path)
+    for folder, _, names in os.walk(path):
+        newest = min([newest, _age(folder), *(_age(f"{folder}/{name}") for name in names)])
+    return newest
 
 
 def _age(path: str) -> float:
