@@ -7,7 +7,7 @@ messages lie where is then not known, and left out.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from time import time
@@ -56,8 +56,10 @@ def of_instance(directory: str, *, plugin_hooks: bool) -> list[Family]:
     answers = ask_all({_MANAGER: str(instance.manager_socket), **paths}, commands, PATIENCE)
     manager = answers.pop(_MANAGER, None)
     found = [
-        *_of_manager(manager),
-        *_of_queues(names, {name: _value(given[0]) for name, given in answers.items()}),
+        *_of_manager(instance, manager),
+        *_of_queues(
+            instance, {name: _value(answers[name][0]) if name in answers else {} for name in names}
+        ),
         *_of_books({name: counts[name] for name in counts if name in paths}),
         _exits(directory, set(names)),
     ]
@@ -75,7 +77,15 @@ def _value(answer: Any) -> dict[str, Any]:
     return answer[1] if good and isinstance(answer[1], dict) else {}
 
 
-def _of_manager(answers: list[Any] | None) -> list[Family]:
+def _began(pid_file: Path) -> float:
+    """When the process was started that has this pid file, which it writes then and never again."""
+    try:
+        return round(pid_file.stat().st_mtime, 3)
+    except OSError:
+        return 0.0
+
+
+def _of_manager(instance: Instance, answers: list[Any] | None) -> list[Family]:
     described = _value(answers[0]) if answers else {}
     found = [
         Family("rqcore_build_info", "info", "The release of rqcore and its Python.",
@@ -83,9 +93,8 @@ def _of_manager(answers: list[Any] | None) -> list[Family]:
         Family("rqcore_up", "gauge", "Does the manager answer?", [({}, float(bool(described)))]),
     ]  # fmt: skip
     if described:
-        began = time() - described["uptime"]
-        found.append(Family("rqcore_start_time_seconds", "gauge",
-                            "When the manager was started.", [({}, float(round(began)))]))  # fmt: skip
+        found.append(Family("rqcore_start_time_seconds", "gauge", "When the manager was started.",
+                            [({}, _began(instance.pid_file))]))  # fmt: skip
         services = [child for child in described["children"] if child["kind"] == "service"]
         found.append(Family(
             "rqcore_service_up", "gauge", "Does the service run?",
@@ -94,8 +103,9 @@ def _of_manager(answers: list[Any] | None) -> list[Family]:
     return found
 
 
-def _of_queues(names: Iterable[str], answers: Mapping[str, dict[str, Any]]) -> list[Family]:
-    here = {name: answers[name] for name in names if answers.get(name)}
+def _of_queues(instance: Instance, answers: Mapping[str, dict[str, Any]]) -> list[Family]:
+    """``answers``: every queue, with what it says of itself; nothing for one that does not answer."""
+    here = {name: answer for name, answer in answers.items() if answer}
     now = time()
 
     def gauge(name: str, about: str, values: Mapping[str, float]) -> Family:
@@ -104,10 +114,10 @@ def _of_queues(names: Iterable[str], answers: Mapping[str, dict[str, Any]]) -> l
     waiting = {name: one["earliest_due"] for name, one in here.items()}
     return [
         gauge("queue_up", "Does the queue take and run messages?",
-              {name: float(here.get(name, {}).get("status") == "UP") for name in names}),
+              {name: float(answer.get("status") == "UP") for name, answer in answers.items()}),
         _gauge("queue_status", "How the queue is, as rq status says it; 1 for the status that it has.",
-               [({"queue": name, "status": here[name]["status"] if name in here else "unreachable"}, 1)
-                for name in names]),
+               [({"queue": name, "status": answer.get("status", "unreachable")}, 1)
+                for name, answer in answers.items()]),
         _gauge("queue_messages", "How many messages lie in each state.",
                [({"queue": name, "state": state}, one["counts"][state])
                 for name, one in here.items() for state in _STATES]),
@@ -121,7 +131,7 @@ def _of_queues(names: Iterable[str], answers: Mapping[str, dict[str, Any]]) -> l
         gauge("queue_corrupt_messages", "How many messages could not be read and were set aside.",
               {name: one["corrupt"] for name, one in here.items()}),
         gauge("queue_start_time_seconds", "When the queue's process was started.",
-              {name: float(round(now - one["uptime"])) for name, one in here.items()}),
+              {name: _began(instance.queue_pid_file(name)) for name in here}),
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import urllib.error
+from time import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,19 @@ def test_what_happens_is_counted(counted: Counted) -> None:
         values["rqcore_plugin_hook_calls_total", "metrics", "queue test", "rq_message_moved"] == 15
     )
     assert "msg_id" not in text
+
+
+def test_times_of_starts_stand_still(counted: Counted) -> None:
+    began = counted.value("rqcore_start_time_seconds")
+    queue = counted.value("rqcore_queue_start_time_seconds", queue="test")
+    assert began is not None
+    assert queue is not None
+    assert 0 <= time() - began < 10 * PATIENCE
+    assert -1 < queue - began < PATIENCE
+    for _ in range(5):
+        now = counted.values()
+        assert now("rqcore_start_time_seconds") == began
+        assert now("rqcore_queue_start_time_seconds", queue="test") == queue
 
 
 def test_prometheus_is_given_openmetrics(counted: Counted) -> None:
