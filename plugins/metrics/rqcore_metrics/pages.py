@@ -1,14 +1,18 @@
-"""What metrics adds to the site: ``/metrics``, for whoever may read.
+"""What metrics adds to the site: ``/metrics``, for whoever may read, and a panel while a push fails.
 
-Called by a hook of rqcore-web, in its process, which brings starlette; nothing of rqcore-web itself is
-imported.  The handler is a plain function, since it asks sockets: the site calls it in a thread.
+Called by hooks of rqcore-web, in its process, which brings starlette and markupsafe; nothing of
+rqcore-web itself is imported.  The handler is a plain function, since it asks sockets: the site calls
+it in a thread.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from datetime import UTC, datetime
+from time import time
+from typing import Any, NamedTuple, Protocol
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,9 +21,18 @@ from rqcore.config import InstanceConfig
 from rqcore.hooks import Hooks
 from rqcore.hookspecs import InstanceInfo
 from rqcore.instance import Instance
+from rqcore.words import span_in_words
+from rqcore_metrics import pushes
 from rqcore_metrics.collect import collect
 from rqcore_metrics.exposition import exposition
 from rqcore_metrics.hookspecs import Family
+
+
+class Part(NamedTuple):
+    """A panel of a page."""
+
+    title: str
+    content: Markup
 
 
 class Site(Protocol):
@@ -58,3 +71,25 @@ def _part(family: Family, queues: frozenset[str]) -> Family:
     """What somebody is shown who may see these queues alone: what is said of them, and no more."""
     samples = [sample for sample in family.samples if sample[0].get("queue") in queues]
     return replace(family, samples=samples)
+
+
+def panels(site: Site) -> list[Part]:
+    """What the first page must say: where the metrics do not get to."""
+    known = pushes.read(str(site.instance.directory))
+    failing = [_failing(name, one) for name, one in known.items() if one["error"]]
+    if not failing:
+        return []
+    listed = Markup("<ul class='files'>{}</ul>").format(Markup("").join(failing))
+    return [Part("Metrics that do not arrive", listed)]
+
+
+def _failing(name: str, one: dict[str, Any]) -> Markup:
+    since = float(one["since"] or one["at"])
+    return Markup(
+        "<li><div class='line'><strong>{} at {}</strong> <span class='muted small'>for "
+        "<time datetime='{}' data-time='elapsed'>{}</time></span></div>"
+        "<p class='problem'><span>{}</span></p></li>"
+    ).format(
+        name, one["to"], datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds"),
+        span_in_words(time() - since), one["error"],
+    )  # fmt: skip

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rqcore.lifecycle import State, Step
     from rqcore.message import Message
     from rqcore_metrics.clerk import Clerk
-    from rqcore_metrics.pages import Site
+    from rqcore_metrics.pages import Part, Site
 
 _options = Options()
 _directory = "."
@@ -83,6 +83,14 @@ def rq_web_root_routes(site: Site) -> list[BaseRoute]:
     from rqcore_metrics import pages  # noqa: PLC0415 - see the head of this module
 
     return pages.routes(site, plugin_hooks=_options.plugin_hooks)
+
+
+@hookimpl(optionalhook=True)
+def rq_web_overview_panels(site: Site) -> list[Part]:
+    """Say on the first page where the metrics do not get to."""
+    from rqcore_metrics import pages  # noqa: PLC0415 - see the head of this module
+
+    return pages.panels(site)
 
 
 # In the manager

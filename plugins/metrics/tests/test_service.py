@@ -117,6 +117,9 @@ def test_one_that_cannot_be_reached_harms_nobody_is_said_once_and_comes_back(
     assert "plugins.metrics.graphite" in bad.remedy
     assert rq.value("rqcore_metrics_push_up", push="graphite") == 0
     assert rq.value("rqcore_metrics_push_up", push="textfile") == 1
+    page, _ = rq.get("", Accept="text/html")
+    assert "Metrics that do not arrive" in page
+    assert f"graphite at 127.0.0.1:{port}" in page
     lines = listen(port)
     told(lambda found: found["graphite"]["ok"])
     times = [line.split()[2] for line in lines.until(bool) if ".up 1 " in line]
@@ -124,6 +127,7 @@ def test_one_that_cannot_be_reached_harms_nobody_is_said_once_and_comes_back(
     assert rq.log_text().count(f"graphite to 127.0.0.1:{port} does not work") == 1
     assert rq.log_text().count(f"graphite to 127.0.0.1:{port} works again") == 1
     assert [check.level for check in checks(str(rq.directory))] == ["ok", "ok"]
+    assert "Metrics that do not arrive" not in rq.get("", Accept="text/html")[0]
 
 
 def test_options_that_are_written_count_at_once(rq: Counted, told: Until, graphite: Lines) -> None:
