@@ -15,7 +15,7 @@ from rqcore.hookspecs import Check
 from rqcore.words import span_in_words
 from rqcore_webhook.options import Endpoint, Options
 from rqcore_webhook.outbox import Outbox
-from rqcore_webhook.words import rows
+from rqcore_webhook.words import not_kept, rows
 
 #: Seconds after which what lies in the outbox has waited too long.
 _LATE = 60.0
@@ -35,11 +35,16 @@ def _endpoint(name: str, row: dict[str, object]) -> Check:
     what, failures, missed = f"webhook {name}", row["failures"], row["missed"]
     disabled, since = row["disabled"], row["failing_since"]
     if isinstance(disabled, dict):
-        lost = f"; {missed} events were not kept for it" if missed else ""
+        lost = f"; {not_kept(int(str(missed)))} for it" if missed else ""
         return Check(
             what, "critical", f"is disabled: {disabled['reason']}{lost}",
             f"when it is well again: rq webhook enable {name}, then rq webhook replay "
             f"--endpoint {name} --since 7d",
+        )  # fmt: skip
+    if row["status"] == "refused":
+        return Check(
+            what, "warning", f"gets nothing: {row['last_error']}",
+            "correct plugins.webhook in config/config.json, then rq reload",
         )  # fmt: skip
     if isinstance(failures, int) and failures >= _SHAKY and isinstance(since, int | float):
         return Check(

@@ -63,6 +63,13 @@ class Clerk:
                     continue
                 self._outbox.release(entry.queue, msg_id, entry.key)
 
+    def deleted(self) -> None:
+        """The queue is gone: what came true is told, and no other end will come."""
+        self.leftovers()
+        with self._care():
+            for entry in self._outbox.left(self._queue.name):
+                self._outbox.forget(entry.queue, entry.msg_id)
+
     # The end of a message
 
     def finishing(self, message: Message, outcome: Outcome) -> None:

@@ -5,10 +5,11 @@ Made by the group that `rq` hands to plugins, so that it looks and behaves like 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time as clock
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import click
@@ -21,7 +22,7 @@ from rqcore_webhook.dispatch import QUEUE
 from rqcore_webhook.health import Files
 from rqcore_webhook.options import Endpoint, Options, read_options, read_secrets, url_problem
 from rqcore_webhook.signing import new_secret
-from rqcore_webhook.words import rows
+from rqcore_webhook.words import not_kept, rows
 
 _FAILED, _USAGE = 1, 2
 _SHOWN = 20
@@ -72,7 +73,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 def _register_looking(group: click.Group) -> None:
-    @group.command("ls", examples="rq webhook ls\nrq webhook ls --json")
+    @group.command(
+        "ls",
+        short_help="List the targets, and how they are.",
+        examples="rq webhook ls\nrq webhook ls --json",
+    )
     @_json
     @click.pass_obj
     def ls(app: App, *, as_json: bool) -> None:
@@ -87,7 +92,11 @@ def _register_looking(group: click.Group) -> None:
                 "No endpoint is configured, and no message has named a URL; see docs/webhook.md"
             )
 
-    @group.command("test", examples="rq webhook test ops\nrq webhook test https://example.com/hook")
+    @group.command(
+        "test",
+        short_help="Send a test event now, and show the answer.",
+        examples="rq webhook test ops\nrq webhook test https://example.com/hook",
+    )
     @click.argument("target", metavar="NAME|URL")
     @_json
     @click.pass_obj
@@ -133,6 +142,7 @@ def _try(options: Options, target: str) -> dict[str, Any]:
 def _register_replay(group: click.Group) -> None:
     @group.command(
         "replay",
+        short_help="Send again what was not delivered.",
         examples="rq webhook replay --since 1d --dry-run\nrq webhook replay --since 7d --endpoint ops",
     )
     @click.option("--since", required=True, metavar="SPAN", help="How far back: 6h, 2d; or a time.")
@@ -210,7 +220,9 @@ def _since(text: str) -> float:
 
 
 def _register_switching(group: click.Group) -> None:
-    @group.command("enable", examples="rq webhook enable ops")
+    @group.command(
+        "enable", short_help="Send to an endpoint again.", examples="rq webhook enable ops"
+    )
     @click.argument("name")
     @click.pass_obj
     def enable(app: App, name: str) -> None:
@@ -218,14 +230,15 @@ def _register_switching(group: click.Group) -> None:
         _known(_options(app), name)
         files = Files(str(app.instance.directory))
         gone, missed = files.disabled(name), files.missed(name)
-        files.enable(name)
+        with _writing():
+            files.enable(name)
         if gone is None:
             app.say(f"{name} was not disabled")
             return
         app.say(f"{name} is enabled")
         if missed:
             app.warn(
-                f"{missed} events were not kept meanwhile; "
+                f"{not_kept(missed)} meanwhile; "
                 f"to send them: rq webhook replay --endpoint {name} --since "
                 f"{max(1, int((clock.time() - (gone['at'] or clock.time())) // 3600) + 1)}h"
             )
@@ -234,15 +247,31 @@ def _register_switching(group: click.Group) -> None:
         except RqError as error:
             app.warn(f"what waits for it is sent within the hour: {error}")
 
-    @group.command("disable", examples="rq webhook disable ops --reason 'moving house'")
+    @group.command(
+        "disable",
+        short_help="Send nothing to an endpoint.",
+        examples="rq webhook disable ops --reason 'moving house'",
+    )
     @click.argument("name")
     @click.option("--reason", default="by an operator", help="For those who wonder why.")
     @click.pass_obj
     def disable(app: App, name: str, reason: str) -> None:
         """Send nothing to an endpoint; what is queued for it waits, new events are only counted."""
         _known(_options(app), name)
-        Files(str(app.instance.directory)).disable(name, reason, "rq webhook disable")
+        with _writing():
+            Files(str(app.instance.directory)).disable(name, reason, "rq webhook disable")
         app.say(f"{name} is disabled; to send to it again: rq webhook enable {name}")
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """What the system refuses, in words."""
+    try:
+        yield
+    except OSError as error:
+        raise RefusedError(
+            f"{error.filename} cannot be changed: {error.strerror}; become the user of RQ"
+        ) from error
 
 
 def _wake(app: App, name: str) -> None:
@@ -260,7 +289,11 @@ def _wake(app: App, name: str) -> None:
 
 
 def _register_secret(group: click.Group) -> None:
-    @group.command("secret", examples="rq webhook secret\nrq webhook secret --new ops")
+    @group.command(
+        "secret",
+        short_help="Make a secret, or change one.",
+        examples="rq webhook secret\nrq webhook secret --new ops",
+    )
     @click.argument("name", required=False)
     @click.option("--new", "add", is_flag=True, help="Put a new one first into the secret_file.")
     @click.option("--drop-old", is_flag=True, help="Leave only the newest in the secret_file.")
@@ -286,14 +319,12 @@ def _register_secret(group: click.Group) -> None:
 
 
 def _rotate(app: App, path: str, *, add: bool) -> None:
-    try:
-        known = read_secrets(path) if os.path.exists(path) else ()
-        kept = (new_secret(), *known) if add else known[:1]
-        if not kept:
-            raise RefusedError(f"{path} holds no secret; make one with --new")
+    known = read_secrets(path) if os.path.exists(path) else ()
+    kept = (new_secret(), *known) if add else known[:1]
+    if not kept:
+        raise RefusedError(f"{path} holds no secret; make one with --new")
+    with _writing():
         durable.write_file(path, "".join(f"{one}\n" for one in kept).encode("ascii"), mode=0o600)
-    except OSError as error:
-        raise RefusedError(f"{path} cannot be written: {error.strerror}") from error
     if add:
         click.echo(kept[0])
     app.say("1 secret signs" if len(kept) == 1 else f"{len(kept)} secrets sign")
@@ -328,10 +359,10 @@ def _print(found: Sequence[Mapping[str, Any]]) -> None:
     )  # fmt: skip
     for row in found:
         if row["disabled"]:
-            missed = f"; {row['missed']} events were not kept" if row["missed"] else ""
+            missed = f"; {not_kept(row['missed'])}" if row["missed"] else ""
             text = f"{row['target']} is disabled: {row['disabled']['reason']}{missed}"
             click.echo(f"\n{_clean(text)}\n  rq webhook enable {row['target']}")
-        elif row["failures"]:
+        elif row["failures"] or row["status"] == "refused":
             click.echo(f"\n{_clean(row['target'])}: {_clean(row['last_error'])}")
 
 

@@ -134,9 +134,12 @@ class Desk:
         status = result.get("status")
         health.last_status = status if isinstance(status, int) else None
         health.last_ms = _number(result, "ms")
+        health.refused = kind == "refused"
         if kind == "success":
             self._succeeded(target, health, now)
-        elif kind != "refused":  # that was not the target's doing
+        elif health.refused:  # that was not the target's doing
+            health.last_failure, health.last_error = now, str(result.get("error") or "")
+        else:
             self._failed(message, target, health, result, now)
         self._save(target)
 

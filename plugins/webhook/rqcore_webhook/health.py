@@ -44,6 +44,8 @@ class Health:
     throttled_until: float | None = None
     throttles: int = 0
     disabled: bool = False
+    #: The last one was not sent, for our own rules forbid it.
+    refused: bool = False
     attempts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
 
     def heard(self) -> float:
@@ -176,6 +178,7 @@ def _restored(entry: Mapping[str, Any]) -> Health:
         throttled_until=_number(entry.get("throttled_until")),
         throttles=int(_number(entry.get("throttles")) or 0),
         disabled=entry.get("disabled") is True,
+        refused=entry.get("refused") is True,
         attempts={name: int(_number(counted.get(name)) or 0) for name in RESULTS},
     )
     status = _number(entry.get("last_status"))

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import time
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -28,7 +27,7 @@ from rqcore.words import span_in_words
 from rqcore_webhook.dispatch import QUEUE, SENT_FILE
 from rqcore_webhook.options import Options, read_options
 from rqcore_webhook.outbox import Outbox
-from rqcore_webhook.words import BADGES, attempts, json_lines, rows
+from rqcore_webhook.words import BADGES, attempts, json_lines, not_kept, rows, without_secrets
 
 _PAGE = "-/webhook/"
 _MOST = 50
@@ -83,7 +82,8 @@ def panels(site: Site) -> list[Part]:
     bad = [
         row
         for row in rows(directory, _options(directory))
-        if row["status"] == "disabled" or (row["status"] == "failing" and row["failures"] >= _FEW)
+        if row["status"] in ("disabled", "refused")
+        or (row["status"] == "failing" and row["failures"] >= _FEW)
     ]
     if not bad:
         return []
@@ -149,7 +149,7 @@ def _page(site: Site) -> Markup:
 def _target(row: Mapping[str, Any]) -> Markup:
     facts: list[tuple[str, Markup | str]] = []
     if row["url"]:
-        facts.append(("URL", _without_secrets(row["url"])))
+        facts.append(("URL", row["url"]))
         facts.append(("Told of", ", ".join(row["events"]) or "what messages themselves ask for"))
         if row["queues"] != ["*"]:
             facts.append(("Queues", ", ".join(row["queues"])))
@@ -162,7 +162,7 @@ def _target(row: Mapping[str, Any]) -> Markup:
         ("Attempts", ", ".join(f"{counted[k]:,} {k}" for k in counted if counted[k]) or "none")
     )
     if row["missed"]:
-        facts.append(("Not kept", f"{row['missed']:,} events since it was disabled"))
+        facts.append(("Meanwhile", not_kept(row["missed"])))
     listed = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(*fact) for fact in facts)
     return Markup(
         "<li><div class='line'>{}</div>{}<dl class='facts'>{}</dl></li>"
@@ -184,7 +184,7 @@ def _error(row: Mapping[str, Any]) -> Markup:
         ).format(f"{row['disabled']['reason']}.", row["target"])
     if not row["last_error"]:
         return Markup("")
-    if not row["failures"]:
+    if not row["failures"] and row["status"] != "refused":
         return Markup("<p class='muted small'>Last error: {}, {}</p>").format(
             row["last_error"], _time(row["last_failure"])
         )
@@ -210,7 +210,7 @@ def _webhook(site: Site, one: Mapping[str, Any]) -> Markup:
         "<div class='muted small'>{}</div><div>{}</div></li>"
     ).format(
         one.get("endpoint") or "", one.get("event"), badge, site.url(f"q/{QUEUE}/{msg_id}"), msg_id,
-        _without_secrets(str(one.get("url"))), last,
+        without_secrets(str(one.get("url"))), last,
     )  # fmt: skip
 
 
@@ -254,16 +254,6 @@ def _attempt(one: Mapping[str, Any]) -> Markup:
     where = f", {one['address']}" if one.get("address") else ""
     said = one.get("error") or f"answered {one.get('status')}"
     return Markup("{} <span class='muted'>{}{}{}</span>").format(said, when, took, where)
-
-
-def _without_secrets(url: str) -> str:
-    """The URL without a password, and without its query, where tokens are."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return url
-    return f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
 
 
 def _time(moment: float | None, style: str = "relative") -> Markup:

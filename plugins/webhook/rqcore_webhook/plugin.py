@@ -92,6 +92,13 @@ def rq_queue_process_exited(name: str, status: int, restarts: int) -> None:
         _new_clerk(queue).crashed(status, restarts)
 
 
+@hookimpl
+def rq_queue_deleted(name: str, path: str) -> None:
+    """Leave nothing behind that a new queue of this name would take for its own (in the manager)."""
+    if name != QUEUE:
+        _new_clerk(QueueInfo(name, path, {})).deleted()
+
+
 # In a queue's process
 
 

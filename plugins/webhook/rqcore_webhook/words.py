@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from time import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from rqcore import durable
 from rqcore_webhook.health import Files, Health
@@ -18,7 +19,8 @@ from rqcore_webhook.verdict import ATTEMPTS_FILE
 _MOST = 1 << 20
 #: What `status` says, and the badge of the site for it.
 BADGES = {
-    "ok": "UP", "not tried yet": "PAUSE", "failing": "DOWN", "paused": "PAUSE", "disabled": "DOWN",
+    "ok": "UP", "not tried yet": "PAUSE", "failing": "DOWN", "paused": "PAUSE", "refused": "DOWN",
+    "disabled": "DOWN",
 }  # fmt: skip
 
 
@@ -30,7 +32,7 @@ def rows(directory: str, options: Options) -> list[dict[str, Any]]:
     for name, endpoint in options.endpoints.items():
         gone = files.disabled(name)
         about = {
-            "target": name, "url": endpoint.url, "format": endpoint.format,
+            "target": name, "url": without_secrets(endpoint.url), "format": endpoint.format,
             "events": list(endpoint.events), "queues": list(endpoint.queues),
         }  # fmt: skip
         found.append(_row(about, known.get(name, Health()), gone, files.missed(name)))
@@ -47,9 +49,21 @@ def status(health: Health, disabled: Mapping[str, Any] | None, now: float) -> st
         return "disabled"
     if health.throttled_until is not None and health.throttled_until > now:
         return "paused"
+    if health.refused:
+        return "refused"
     if health.failures:
         return "failing"
     return "not tried yet" if health.last_success is None else "ok"
+
+
+def without_secrets(url: str) -> str:
+    """The URL without a password, and without its query, where tokens are."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
 
 
 def _row(
@@ -63,6 +77,11 @@ def _row(
         "last_ms": health.last_ms, "throttled_until": health.throttled_until,
         "disabled": disabled, "missed": missed, "attempts": health.attempts,
     }  # fmt: skip
+
+
+def not_kept(count: int) -> str:
+    """``3 events were not kept``."""
+    return "1 event was not kept" if count == 1 else f"{count:,} events were not kept"
 
 
 def attempts(folder: str) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def test_disabled_told_enabled_and_replayed(rq: Rq, call: Call, receiver: Receiv
     [row] = [r for r in json.loads(call("ls", "--json").stdout) if r["target"] == "off"]
     assert (row["status"], row["missed"]) == ("disabled", 1)
     enabled = call("enable", "off").stderr
-    assert "1 events were not kept" in enabled
+    assert "1 event was not kept" in enabled
     assert "rq webhook replay --endpoint off --since 1h" in enabled
     assert "was not disabled" in call("enable", "off").stderr
     look = json.loads(
