@@ -163,6 +163,24 @@ def test_why_a_queue_is_down_stands_in_the_file_that_takes_it_down(
     assert problem() == ""
 
 
+@pytest.mark.process
+def test_why_a_queue_is_down_or_paused_can_be_said(rq: Rq, running: RunningInstance) -> None:
+    def shown() -> tuple[str, str]:
+        (queue,) = (q for q in rq("status", "--json").json()["queues"] if q["name"] == "work")
+        return queue["status"], queue["problem"].partition(";")[0]
+
+    rq("queue", "pause", "work", "-m", "the disk is\nbeing replaced")
+    assert shown() == ("PAUSE", "the disk is being replaced")
+    rq("queue", "down", "work", "--reason", "gone for lunch")
+    assert shown() == ("DOWN", "gone for lunch")
+    rq("queue", "down", "work")  # once more, and the reason stays
+    assert shown() == ("DOWN", "gone for lunch")
+    rq("queue", "up", "work")
+    rq("queue", "resume", "work")
+    assert shown() == ("UP", "")
+    assert "No such option" in rq("queue", "up", "work", "-m", "x", status=2).err
+
+
 def test_admin_states_can_be_set_while_rq_does_not_run(
     rq: Rq, rq_instance: RunningInstance
 ) -> None:

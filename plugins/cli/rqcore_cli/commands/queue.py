@@ -21,6 +21,9 @@ from rqcore_cli.names import QUEUE
 from rqcore_cli.output import clean, echo, echo_all, echo_json, fields, table
 from rqcore_cli.prompt import confirm
 
+#: Orders that may have a reason.
+_WHY = ("down_queue", "pause_queue")
+
 
 @click.command(
     "queue",
@@ -230,14 +233,21 @@ def _messages(app: App, name: str) -> str:
 
 
 def _admin(name: str, order: str, help_line: str, done: str) -> click.Command:
-    @command(name, short_help=help_line, help=help_line, examples=f"rq queue {name} hello")
+    why = order in _WHY
+    examples = f"rq queue {name} hello" + (
+        f"\nrq queue {name} hello -m 'the disk is being replaced'" if why else ""
+    )
+
+    @command(name, short_help=help_line, help=help_line, examples=examples)
     @click.argument("names", type=QUEUE, nargs=-1, required=True, metavar="NAME...")
     @click.pass_obj
-    def change(app: App, names: tuple[str, ...]) -> None:
+    def change(app: App, names: tuple[str, ...], reason: str = "") -> None:
         for queue_name in names:
             app.known(queue_name)
         still_down = []
         for queue_name in names:
+            if reason:
+                _write_reason(app, order, queue_name, reason)
             try:
                 app.ask_manager(order, queue_name)
             except UnreachableError as error:
@@ -249,7 +259,20 @@ def _admin(name: str, order: str, help_line: str, done: str) -> click.Command:
         if still_down:
             raise RefusedError("\n".join(_down_again(app, name) for name in still_down))
 
+    if why:
+        text = "Why; rq status, rq check and the site show it."
+        change.params.append(
+            click.Option(["-m", "--reason"], default="", metavar="TEXT", help=text)
+        )
     return change
+
+
+def _write_reason(app: App, order: str, name: str, reason: str) -> None:
+    """The file is the state, and its first line is the reason for it."""
+    from rqcore import durable  # noqa: PLC0415 - only for this
+
+    file = app.instance.down_file(name) if order == "down_queue" else app.instance.pause_file(name)
+    durable.write_file(file, f"{' '.join(reason.split())}\n".encode("utf-8", "surrogateescape"))
 
 
 def _is_down(app: App, name: str) -> bool:
