@@ -419,6 +419,9 @@ def test_it_tells_people_and_programs_and_the_exit_status(
     assert (mended["faults"], mended["left"]) == (2, 0)
     assert rq("fsck", "--json").json()["faults"] == 0
     assert "there is no queue none" in rq("fsck", "none", status=3).err
+    config = json.loads((spool.path / "config.json").read_text())
+    (spool.path / "config.json").write_text(json.dumps({**config, "store": "memory"}))
+    assert "store memory: not looked at" in rq("fsck").out
     (spool.path / "config.json").write_text("{")
     assert "config.json" in rq("fsck", status=8).err, "not known how it is kept"
 

@@ -302,6 +302,21 @@ def test_where_it_cannot_come_in(
     with pytest.raises(RefusedError, match=r"has 1 B, and the disk has room for 0 B more"):
         there.take(data)
     monkeypatch.undo()
+    monkeypatch.setattr("rqcore_cli.portable.importing._RESERVED_FILES", 1 << 60)
+    if os.statvfs(there.path).f_files:  # else the file system has as many as one likes
+        with pytest.raises(RefusedError, match=r"the disk has room for .* more files"):
+            there.take(data)
+    monkeypatch.setattr("rqcore_cli.portable.importing._MOST_FILES", 2)
+    with pytest.raises(ArchiveError, match="one file too many"):
+        there.take(data)
+    monkeypatch.undo()
+    there.path.joinpath("config.json").write_text(
+        '{"name": "work", "script": "/bin/true", "num_workers": 1, "store": "memory"}'
+    )
+    with pytest.raises(RefusedError, match="in the store 'memory'"):
+        there.take(data)
+    with pytest.raises(RefusedError, match="in the store 'memory'"):
+        there.export(ref)
     (there.path / "config.json").unlink()
     with pytest.raises(NotFoundError, match="there is no queue work here"):
         there.take(data)

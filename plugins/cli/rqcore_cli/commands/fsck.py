@@ -20,6 +20,7 @@ from rqcore_cli.fsck.finding import Finding
 from rqcore_cli.group import command
 from rqcore_cli.names import QUEUE
 from rqcore_cli.output import echo, echo_json, table
+from rqcore_cli.spoolstore import DIRECTORY
 
 #: As fsck(8) has them: everything that was wrong is mended; something is not; not all was looked at.
 MENDED, WRONG, NOT_LOOKED = 1, 4, 8
@@ -137,7 +138,7 @@ def _print(app: App, reports: list[Report], findings: list[Finding], seconds: fl
 
 
 def _row(report: Report, wrong: int) -> list[object]:
-    if report.store != "directory":
+    if report.store != DIRECTORY:
         return [report.queue, f"store {report.store}: not looked at", *["-"] * len(State), "-"]
     how = "runs" if report.running else "stopped"
     return [report.queue, how, *(report.counts[state] for state in State), wrong]

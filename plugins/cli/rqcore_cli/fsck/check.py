@@ -22,6 +22,7 @@ from rqcore_cli.fsck.compare import Ask, compare
 from rqcore_cli.fsck.finding import Finding
 from rqcore_cli.fsck.repair import kept_from_starting, repair
 from rqcore_cli.fsck.spool import HASHED, Walk
+from rqcore_cli.spoolstore import DIRECTORY, driver
 
 #: Seconds between two looks at what a running queue may have been in the midst of.
 _PAUSE = 0.5
@@ -34,7 +35,7 @@ class Report:
 
     queue: str
     running: bool = False
-    store: str = "directory"
+    store: str = DIRECTORY
     counts: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
     told: dict[str, int] | None = None
     messages: int = 0
@@ -49,10 +50,10 @@ def check_queue(
     path = str(instance.queue_dir(name))
     report = Report(name)
     try:
-        report.store = instance.load_queue(name)[0].store or instance.load_config()[0].store
+        report.store = driver(instance, name)
     except ConfigError as error:
         report.problems.append(str(error))
-    if report.store != "directory":
+    if report.store != DIRECTORY:
         return report
     try:
         report.told = ask("num_messages", None)

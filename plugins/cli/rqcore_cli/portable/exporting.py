@@ -27,6 +27,7 @@ from rqcore.stores.ids import hashed_path
 from rqcore_cli.portable import layout
 from rqcore_cli.portable.layout import About
 from rqcore_cli.refs import Ref
+from rqcore_cli.spoolstore import require_directories
 
 _HASHED = (State.DONE, State.RELAYED)
 _MOMENT = {"pid"}
@@ -46,7 +47,8 @@ class Exported:
 
 
 def locate(instance: Instance, ref: Ref) -> tuple[State, str]:
-    """The state and the directory of a message.  Raises `NotFoundError`."""
+    """The state and the directory of a message.  Raises `NotFoundError`, `RefusedError`."""
+    require_directories(instance, ref.queue)
     for _ in range(2):  # it may have moved past us
         for state in State:
             root = f"{instance.queue_dir(ref.queue)}/{state}"
@@ -166,7 +168,7 @@ def sizes(instance: Instance, ref: Ref) -> int:
     """How many bytes an export of this message has to read, about; 0 for one that is gone."""
     try:
         folder = os.open(locate(instance, ref)[1], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (NotFoundError, OSError):
+    except (RqError, OSError):
         return 0
     try:
         files = _files(folder, Exported("", "", ""))

@@ -34,12 +34,15 @@ from rqcore_cli.portable import layout
 from rqcore_cli.portable.layout import About, ArchiveError
 from rqcore_cli.portable.staging import Staging
 from rqcore_cli.portable.tarball import Member, members
+from rqcore_cli.spoolstore import require_directories
 
 _HASHED = (State.DONE, State.RELAYED)
 _SUCCEEDED = ("done", "relayed")
 _WAITING = ("prep", "que")
 #: So much of the disk is left to those who work.
 _RESERVE = 64 << 20
+_RESERVED_FILES = 1000
+_MOST_FILES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Import:
                 f"there is no queue {target} here for {queue}/{msg_id}; make it, or name another "
                 "with --queue"
             )
+        require_directories(self._instance, target)
         if self._instance.admin_state(target) == "DOWN":
             raise RefusedError(f"queue {target} is DOWN and takes no message; rq queue up {target}")
         staging = None
@@ -143,6 +147,8 @@ class Import:
     def _take(self, coming: _Coming, member: Member, path: str) -> None:
         if path in coming.sums:
             raise ArchiveError(f"{member.name!r} comes twice")
+        if len(coming.sums) >= _MOST_FILES:
+            raise ArchiveError(f"{member.name!r} is one file too many: a message has {_MOST_FILES}")
         if path in (layout.MSG, layout.STATUS, layout.DIGESTS):
             data = member.text(layout.MAX_TEXT)
             coming.sums[path] = hashlib.sha256(data).hexdigest()
@@ -177,6 +183,10 @@ class Import:
 
     def _check_room(self, coming: _Coming, member: Member) -> None:
         disk = os.statvfs(self._instance.queue_dir(coming.queue))
+        if disk.f_files > 0 and disk.f_favail < _RESERVED_FILES:
+            raise RefusedError(
+                f"the disk has room for {disk.f_favail} more files; make room, then import once more"
+            )
         free = disk.f_bavail * disk.f_frsize - _RESERVE
         if member.size > free:
             raise RefusedError(
