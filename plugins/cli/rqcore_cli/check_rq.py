@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         verdict, facts = unknown(str(error)), None
     else:
         verdict, facts = check(question, lambda patience: look_over_http(site, patience))
-        if given.dump:
+        if given.dump and facts is not None:
             _dump(facts)
             return verdict.status(strict=question.strict)
     sys.stdout.write(f"{answer(question, verdict, facts, as_json=False)}\n")
@@ -106,8 +106,8 @@ def checked_url(url: str) -> str:
     return url if url.endswith("/") else f"{url}/"
 
 
-def _dump(facts: Facts | None) -> None:
-    for queue in facts.queues if facts is not None else ():
+def _dump(facts: Facts) -> None:
+    for queue in facts.queues:
         sys.stdout.write(f"{queue.name}\n\tstatus -> {queue.status}\n")
         for state, count in (queue.counts or {}).items():
             sys.stdout.write(f"\t{state} -> {count}\n")

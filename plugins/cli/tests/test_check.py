@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rqcore_cli.checking import sources, verdict
+from rqcore_cli.checking import runner, sources, verdict
 from rqcore_cli.checking.ranges import (
     METRICS,
     OFF,
@@ -200,7 +200,7 @@ def test_a_queue_that_hangs_keeps_nothing_from_being_told(site: Site) -> None:
     pid = site.instance.ask("work", "describe")["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        line = site.check("--timeout", "2", status=2)
+        line = site.check("--timeout", "5s", status=2)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert "queue work is hanging: it does not answer within" in line
@@ -356,6 +356,7 @@ def test_something_else_answers() -> None:
         port = str(other.getsockname()[1])
         for body in (
             b"HTTP/1.0 200 OK\r\n\r\n[]",
+            b"HTTP/1.0 404 No\r\n\r\n{}",
             b"HTTP/1.0 200 OK\r\n\r\nhello",
             b"SSH-2.0-x\r\n",
         ):
@@ -440,6 +441,19 @@ def test_it_is_installed_as_a_command() -> None:
     assert installed is not None
     done = subprocess.run([installed, "--help"], capture_output=True, text=True, check=True)
     assert "check_rq" in done.stdout
+
+
+def test_a_defect_of_the_check_is_no_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    def look(_: float) -> sources.Facts:
+        raise LookupError("lost")
+
+    found, facts = runner.check(runner.Question(), look)
+    assert facts is None
+    assert found.line(perfdata=True, strict=False) == (
+        "RQ CRITICAL - the check itself failed: LookupError: lost"
+    )
+    assert found.status(strict=True) == 3
+    assert "Traceback" in capfd.readouterr().err
 
 
 # --- pure

@@ -55,8 +55,12 @@ def test_it_shows_what_happens_while_it_happens(
     gate.open()
     lines = screen.until("waited")
     assert [line for line in lines if waits in line and " done " in line]
-    running.manager.ask("pause_queue", "work")
+    reason = running.directory / "reason"
+    reason.write_text("until Monday\n")
+    reason.rename(running.directory / "config" / "work.pause")
     screen.until(lambda t: row(t.lines, "work")[1:2] == ["PAUSE"])
+    screen.type("\x1b[F")
+    screen.until("work: until Monday")
 
     screen.type("/oth")
     screen.until("filter: oth")

@@ -1,12 +1,14 @@
 """One check from the question to the line and the exit status; ``rq check`` and ``check_rq`` call it.
 
-It never raises for what the instance, the network or the caller do: that is said in the line.
+It never raises: what the instance, the network or the caller do wrong is said in the line, and so is a
+defect of its own, whose traceback goes to stderr.
 """
 
 from __future__ import annotations
 
 import json
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,6 +51,9 @@ def check(
         return unknown(f"no answer within {question.patience:g} s"), None
     except RqError as error:
         return unknown(str(error)), None
+    except Exception as error:  # noqa: BLE001 - a defect ends with 1, which would be a warning
+        traceback.print_exc()
+        return unknown(f"the check itself failed: {type(error).__name__}: {error}"), None
     return judge(facts, question.thresholds, question.queues, question.exclude, found), facts
 
 

@@ -190,27 +190,29 @@ def look_over_http(site: Site, patience: float) -> Facts:
     if status != 200:  # noqa: PLR2004 - as HTTP has it
         hint = "; name a file with a token or user:password: --auth-file" if status == 401 else ""  # noqa: PLR2004
         raise UnreachableError(f"{site.url}q.json is answered with {status}{hint}")
+    there, told = _get(site, "api/v1/queues", end)
     try:
-        listed = [(str(q["name"]), str(q["status"]), dict(q["counts"])) for q in answer["queues"]]
-    except (TypeError, KeyError, ValueError):
+        more = {}
+        if there == 200:  # noqa: PLR2004
+            more = {item["name"]: item for item in told["items"]}
+        queues = tuple(_queue_there(queue, more.get(queue["name"])) for queue in answer["queues"])
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise UnreachableError(f"{site.url} does not answer as RQ does") from None
-    status, answer = _get(site, "api/v1/queues", end)
-    more = {}
-    if status == 200 and isinstance(answer, dict):  # noqa: PLR2004
-        more = {item["name"]: item for item in answer.get("items", [])}
-    return Facts(site.url, tuple(_queue_there(*of, more.get(of[0])) for of in listed))
+    return Facts(site.url, queues)
 
 
-def _queue_there(
-    name: str, status: str, counts: dict[str, Any], more: Mapping[str, Any] | None
-) -> Queue:
-    known = {state: int(counts[state]) for state in _STATES if state in counts}
+def _queue_there(listed: Mapping[str, Any], more: Mapping[str, Any] | None) -> Queue:
+    """A queue, of its entry in ``q.json`` and of what the API says of it, if there is one."""
+    name, status = str(listed["name"]), str(listed["status"])
+    counts = {state: int(listed["counts"][state]) for state in _STATES if state in listed["counts"]}
     if more is None:
-        return Queue(name, status, "", known or None)
-    due = more.get("earliest_due")
+        return Queue(name, status, "", counts or None)
+    due = more["earliest_due"]
     overdue = 0.0 if due is None else max(0.0, time() - due)
-    return Queue(name, status, str(more.get("problem") or ""), known or None,
-                 overdue=overdue if more.get("alive") else None)  # fmt: skip
+    return Queue(
+        name, status, str(more["problem"] or ""), counts or None,
+        overdue=overdue if more["alive"] else None,
+    )  # fmt: skip
 
 
 def _get(site: Site, path: str, end: float) -> tuple[int, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from time import time
 from typing import Any
@@ -36,7 +37,7 @@ def top(app: App, *, once: bool, as_json: bool) -> None:
     if as_json:
         about = app.ask_manager("describe")
         echo_json({**about, "queues": queue_rows(app)})
-    elif once or not sys.stdout.isatty():
+    elif once or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         _snapshot(app)
     else:
         _watch(app)

@@ -70,7 +70,7 @@ def frame(model: Model, view: View, width: int, height: int, now: float) -> list
     ended = [end for end in reversed(model.ended) if end.queue in names]
     room = max(0, height - _HEAD - _FOOT - 1)
     places = _places(room, len(queues), len(running), len(ended))
-    lines = [*_head(model, queues, width, now), _filter_line(view)]
+    lines = [*_head(model, queues, width, now), _third_line(model, view)]
     lines += _queue_lines(queues, view, width, places[0], now)
     lines += _section("RUNNING", [_running_line(*one, width, now) for one in running], places[1])
     lines += _section("ENDED", [_ended_line(end, width) for end in ended], places[2])
@@ -123,10 +123,15 @@ def _with_right(line: Line, right: str, width: int) -> Line:
     return [*cropped, (" " * (room - used + 1), ""), (right, "dim")]
 
 
-def _filter_line(view: View) -> Line:
+def _third_line(model: Model, view: View) -> Line:
+    """The filter, while there is one; else what is wrong with the queue that is chosen."""
     if view.editing:
         return [("filter: ", "bold"), (clean(view.filter), ""), (" ", "cursor")]
-    return [(f"filter: {clean(view.filter)}", "warn")] if view.filter else []
+    chosen = model.queues.get(view.chosen)
+    line: Line = [(f"filter: {clean(view.filter)}  ", "warn")] if view.filter else []
+    if chosen is not None and chosen.problem:
+        line.append((f"{clean(chosen.name)}: {clean(chosen.problem)}", "warn"))
+    return line
 
 
 @dataclass(frozen=True, slots=True)

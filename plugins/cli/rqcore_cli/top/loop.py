@@ -175,7 +175,7 @@ class Top:
     def _read_keys(self) -> None:
         try:
             keys = self._screen.keys()
-        except EOFError:
+        except (EOFError, OSError):  # the terminal is gone
             self._ended = True
             return
         self._pressed(keys)
