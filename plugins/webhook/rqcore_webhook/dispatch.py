@@ -30,6 +30,7 @@ from rqcore.watch import Change, watcher
 from rqcore_webhook.health import Files
 from rqcore_webhook.outbox import GO, POKE, Entry, Outbox, webhook_id
 from rqcore_webhook.script import PAYLOAD
+from rqcore_webhook.stuck import Stuck
 from rqcore_webhook.verdict import MAX_COUNT
 
 _log = logging.getLogger(__name__)
@@ -192,8 +193,14 @@ def serve(context: ServiceContext) -> int:
     dispatch = Dispatch(loop, context.instance.directory, context.instance.base_url)
     dispatch.outbox.make()
     dispatch.outbox.tidy()
-    watching = watcher(loop, dispatch.look_soon)
+
+    def look_at_all() -> None:
+        dispatch.look_soon()
+        stuck.look_soon()
+
+    watching = watcher(loop, look_at_all)
     watching.members(dispatch.outbox.folder, dispatch.changed)
+    stuck = Stuck(loop, watching, context.instance.directory)
     loop.reader(context.stop_fd, loop.stop)
     dispatch.look_soon()
     context.ready()

@@ -47,6 +47,7 @@ EVENTS = {
     "queue.up": "a queue works again",
     "queue.scripterror": "a queue's script cannot be run",
     "queue.crashed": "a queue's process ended, and is started again",
+    "relay.stuck": "messages wait for a machine that relay has not reached for long",
     "endpoint.disabled": "another endpoint was disabled",
 }
 ENDS = ("message.done", "message.err", "message.relayed")
@@ -92,6 +93,8 @@ class Options:
     #: Webhooks to one such host at a time.
     concurrency: int = 4
     networks: Networks = field(default_factory=Networks)
+    #: A machine is told of that was down for so long.
+    relay_stuck_after: float = 900.0
     #: By name.
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict, hash=False)
 
@@ -109,6 +112,7 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
         timeout=_patience(section, "timeout", default.timeout),
         concurrency=section.whole("concurrency", default.concurrency, 1, 128),
         networks=_networks(section),
+        relay_stuck_after=section.seconds("relay_stuck_after", default.relay_stuck_after),
     )
     directory = os.path.dirname(os.path.dirname(file))
     options = replace(options, endpoints=_endpoints(section, directory, options))

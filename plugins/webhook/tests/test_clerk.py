@@ -1,21 +1,25 @@
-"""A queue's process and the outbox: what is told when, also where the disk refuses or a kill came between."""
+"""A queue's process and the outbox: what is told when, also where the disk refuses or a kill came."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
 from rqcore_webhook.clerk import Clerk
 from rqcore_webhook.options import Options, parse_options
 from rqcore_webhook.outbox import Outbox
+from rqcore_webhook.stuck import Stuck
 
 from rqcore.hookspecs import QueueInfo
 from rqcore.lifecycle import State
+from rqcore.loop import Loop
 from rqcore.message import Message
 from rqcore.pipe import Outcome
+from rqcore.watch import watcher
 
 ID = "20260301.0800.00.100.000001"
 OTHER = "20260301.0800.00.100.000002"
@@ -171,3 +175,46 @@ def test_those_without_webhooks_write_nothing(queue: Queue) -> None:
     queue.clerk.queued(message(), "create")
     queue.clerk.condition("DOWN", "UP")
     assert not Path(queue.outbox.folder).exists()
+
+
+def test_a_machine_that_stays_away_is_told_of_once(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    endpoint = {"url": "http://a/", "events": ["relay.stuck"]}
+    given = {"endpoints": {"ops": endpoint}, "relay_stuck_after": 100}
+    config = {"plugins": {"webhook": given}}
+    (tmp_path / "config/config.json").write_text(json.dumps(config))
+    outbox, file = Outbox(str(tmp_path)), tmp_path / "var/relay/peers.json"
+    outbox.make()
+    loop = Loop()
+    watching = watcher(loop, lambda: None)
+    stuck = Stuck(loop, watching, str(tmp_path))
+
+    def told_after(
+        reachable: bool | None, seconds: float, waiting: int = 3, look: Stuck | None = None
+    ) -> int:
+        peer = {
+            "reachable": reachable,
+            "since": time() - seconds,
+            "waiting": waiting,
+            "last_error": None,
+        }
+        file.write_text(json.dumps({"peers": {"http://b/": peer}}))
+        (look or stuck).look()
+        return len(outbox.ready())
+
+    stuck.look()
+    file.parent.mkdir()
+    file.write_text("nonsense")
+    stuck.look()
+    assert told_after(reachable=False, seconds=90) == 0
+    assert told_after(reachable=True, seconds=200) == 0
+    assert told_after(reachable=False, seconds=200, waiting=0) == 0
+    assert told_after(reachable=False, seconds=200) == 1
+    assert told_after(reachable=False, seconds=300) == 1
+    assert told_after(reachable=False, seconds=300, waiting=0) == 1  # its last one tries
+    again = Stuck(loop, watching, str(tmp_path))  # the service was started again
+    assert told_after(reachable=False, seconds=300, look=again) == 1
+    assert told_after(reachable=None, seconds=1) == 1
+    assert told_after(reachable=False, seconds=101) == 2
+    loop.close()
+    watching._inotify.close()  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ import pytest
 from rqcore_webhook.health import Files, Health
 from rqcore_webhook.signing import new_secret
 
-from rqcore.testing import PATIENCE
+from rqcore.testing import PATIENCE, free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Receiver, Rq
@@ -256,6 +256,25 @@ def test_an_endpoint_that_failed_for_days_is_disabled(
     assert gone is not None
     assert gone["reason"].startswith("nothing but 10 failures in 5.0 days, the last: answers 500")
     assert "rq webhook enable old" in rq.instance.log_text()
+
+
+def test_a_machine_that_relay_does_not_reach_is_told_of_once(
+    make_rq: Callable[..., Rq],
+    receiver: Receiver,
+    wait: Callable[[Path, Callable[[], object]], None],
+) -> None:
+    endpoint = {"url": receiver.url("/stuck"), "format": "standard", "events": ["relay.stuck"]}
+    rq = make_rq(endpoints={"stuck": endpoint}, relay_stuck_after=0.2)
+    rq.instance.use_plugins("cli", "webhook", "relay")
+    rq.instance.start()
+    peer = f"http://127.0.0.1:{free_port()}/"
+    for _ in range(2):
+        rq.instance.send("relay", dest=f"{peer}q/x")
+    [got] = receiver.until("/stuck")
+    told = got.payload["data"]
+    assert (told["queue"], told["peer"]) == ("relay", peer)
+    assert told["waiting"] >= 1
+    assert "Connection refused" in told["reason"]
 
 
 def test_while_the_queue_is_down_nothing_is_lost(
