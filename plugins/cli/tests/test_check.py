@@ -370,7 +370,7 @@ def test_something_else_answers() -> None:
                 connection.sendall(body)
             out, _ = process.communicate(timeout=PATIENCE)
             assert process.returncode == 2
-            assert out.startswith(f"RQ CRITICAL - http://localhost:{port}/ ")
+            assert out.startswith(f"RQ CRITICAL - http://localhost:{port}/")
 
 
 @pytest.mark.process

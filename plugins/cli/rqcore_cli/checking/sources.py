@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Any
@@ -23,6 +24,12 @@ _STATES = ("prep", "que", "run", "done", "relayed", "err")
 _SHARE = 0.4
 _LEAST = 0.1
 _MAX_ANSWER = 64 << 20
+#: What an HTTP status may mean here.
+_HINTS = {
+    401: "; name a file with a token or user:password: --auth-file",
+    403: "; who asks may not read: give the token the scope read, or see allowed_ips",
+    404: "; is it RQ that listens there, and is its root in --url?",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +195,28 @@ def look_over_http(site: Site, patience: float) -> Facts:
     end = monotonic() + patience
     status, answer = _get(site, "q.json", end)
     if status != 200:  # noqa: PLR2004 - as HTTP has it
-        hint = "; name a file with a token or user:password: --auth-file" if status == 401 else ""  # noqa: PLR2004
-        raise UnreachableError(f"{site.url}q.json is answered with {status}{hint}")
+        raise UnreachableError(
+            f"{site.url}q.json is answered with {status}{_HINTS.get(status, '')}"
+        )
+    with _as_rq_does(site):
+        listed = [dict(queue) for queue in answer["queues"]]
     there, told = _get(site, "api/v1/queues", end)
-    try:
-        more = {}
+    more = {}
+    with _as_rq_does(site):
         if there == 200:  # noqa: PLR2004
             more = {item["name"]: item for item in told["items"]}
-        queues = tuple(_queue_there(queue, more.get(queue["name"])) for queue in answer["queues"])
+        return Facts(
+            site.url, tuple(_queue_there(queue, more.get(queue["name"])) for queue in listed)
+        )
+
+
+@contextmanager
+def _as_rq_does(site: Site) -> Iterator[None]:
+    """What is not where RQ has it makes an `UnreachableError`: somebody else answers."""
+    try:
+        yield
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UnreachableError(f"{site.url} does not answer as RQ does") from None
-    return Facts(site.url, queues)
 
 
 def _queue_there(listed: Mapping[str, Any], more: Mapping[str, Any] | None) -> Queue:
