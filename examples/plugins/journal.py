@@ -176,6 +176,11 @@ def rq_message_relayed(message: Message, queue: QueueInfo, new_msg_id: str) -> N
 
 
 @hookimpl
+def rq_spool_synced(queue: QueueInfo, seconds: float) -> None:
+    _note("rq_spool_synced", queue=queue.name, seconds=seconds)
+
+
+@hookimpl
 def rq_message_moved(
     message: Message, queue: QueueInfo, old: State | None, new: State | None, step: Step
 ) -> None:
