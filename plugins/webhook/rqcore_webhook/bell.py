@@ -22,28 +22,42 @@ class Bell:
     def __init__(self, path: str) -> None:
         self._path = path
         self._sock: socket.socket | None = None
-        self._unsent = b""
+        self._frames: list[bytes] = []
+        #: So many bytes of the first frame have been sent.
+        self._sent = 0
 
     def ring(self, msg_ids: Sequence[str]) -> None:
         """Send these to the front; the first of them starts first."""
         for msg_id in reversed(msg_ids):
             order = f"run_message {json.dumps({'msg_id': msg_id})}"
-            self._unsent += encode(order.encode("ascii"))
-        if not self._unsent:
+            self._frames.append(encode(order.encode("ascii")))
+        if not self._frames:
             return
-        try:
-            sock = self._sock or self._connect()
-            with contextlib.suppress(BlockingIOError):
-                while sock.recv(1 << 16):
-                    pass
-                raise ConnectionResetError
-            self._unsent = self._unsent[sock.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:  # not there yet, or ended: the next call begins anew
-            if self._sock is not None:
-                self._sock.close()
-                self._sock = None
+        for _ in range(2):  # a connection that has ended since is made anew
+            try:
+                self._send(self._sock or self._connect())
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+            else:
+                return
+
+    def close(self) -> None:
+        """Let go of the connection; what was not sent whole goes with the next one."""
+        self._sent = 0
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _send(self, sock: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while sock.recv(1 << 16):
+                pass
+            raise ConnectionResetError
+        self._sent += sock.send(b"".join(self._frames)[self._sent :])
+        while self._frames and self._sent >= len(self._frames[0]):
+            self._sent -= len(self._frames.pop(0))
 
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
