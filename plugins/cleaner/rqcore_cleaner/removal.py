@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Self
 
 from rqcore import unix, wire
 from rqcore.client import QueueClient
@@ -69,17 +69,41 @@ class Tally:
         return self.read + self.kept.total()
 
 
-class Remover(QueueClient):
-    """A connection to the queue; ``progress`` is called after each batch."""
+class _Line(QueueClient):
+    """One of the connections to the queue: what is asked is answered later."""
+
+    def put(self, command: str, **args: Any) -> None:
+        """Ask."""
+        self._send(wire.encode(f"{command} {json.dumps(args)}".encode()))
+
+    def take(self) -> Any:
+        """The answer."""
+        return json.loads(self._receive(_PATIENCE))
+
+
+class Remover:
+    """Removes messages of one queue; ``progress`` is called after each batch.
+
+    A queue answers the requests of one connection in turn, and brings to the disk together what came
+    by several: so each message of a batch has a connection of its own.
+    """
 
     def __init__(self, directory: str, queue: str, progress: Callable[[Tally], None]) -> None:
-        super().__init__(directory, queue, _PATIENCE)
         self.tally = Tally()
         #: Where the messages lie that are removed: one that moved on is work again, and stays.
         self.state = State.DONE
+        self._where = directory, queue
+        self._lines: list[_Line] = []
         self._progress = progress
         self._pace = Pace()
         self._looked, self._pressed = 0.0, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in self._lines:
+            line.close()
 
     def remove(self, candidates: Iterable[Candidate]) -> None:
         """Remove them; see the head of this module."""
@@ -95,17 +119,17 @@ class Remover(QueueClient):
 
     def _remove(self, batch: list[Candidate]) -> bool:
         """One batch; does a message of the queue run?"""
+        while len(self._lines) < max(1, len(batch)):
+            self._lines.append(_Line(*self._where, _PATIENCE))
         with contextlib.ExitStack() as locks:
             going = [item for item in batch if self._is_free(item, locks)]
             sizes = [size(item.path) for item in going]
-            frames = [
-                _frame("delete_message", msg_id=item.msg_id, state=self.state, even_down=True)
-                for item in going
-            ]
-            self._send(b"".join((*frames, _frame("num_messages"))))
-            for taken in sizes:
-                self._note(json.loads(self._receive(_PATIENCE)), taken)
-            counts = json.loads(self._receive(_PATIENCE))
+            asked = list(zip(self._lines, sizes, going, strict=False))
+            for line, _, item in asked:
+                line.put("delete_message", msg_id=item.msg_id, state=self.state, even_down=True)
+            for line, taken, _ in asked:
+                self._note(line.take(), taken)
+        counts = self._lines[0].call("num_messages")
         return isinstance(counts, dict) and bool(counts.get("run"))
 
     def _note(self, answer: Any, taken: int) -> None:
@@ -136,10 +160,6 @@ class Remover(QueueClient):
         if now - self._looked > _LOOK_EVERY:
             self._looked, self._pressed = now, busy_machine()
         return self._pressed
-
-
-def _frame(command: str, **args: Any) -> bytes:
-    return wire.encode(f"{command} {json.dumps(args)}".encode())
 
 
 def is_read(path: str) -> bool:
