@@ -45,7 +45,10 @@ def configs(patient: Patient) -> Iterator[Check]:
 def manager(patient: Patient) -> Iterator[Check]:
     """Does RQ run, and is it this version?"""
     about = patient.manager
-    if about is None:
+    if about is None and "no permission" in patient.silence:
+        text, _, remedy = patient.silence.rpartition("; ")
+        yield Check("rq", "critical", text, remedy)
+    elif about is None:
         text = "RQ does not run" if "does not run" in patient.silence else patient.silence
         yield Check("rq", "warning", text, "start it with: rq start")
     elif about["stopping"]:
