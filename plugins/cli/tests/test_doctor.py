@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rqcore_cli.app import App
-from rqcore_cli.doctor import examine, machine, places
+from rqcore_cli.doctor import examine, machine, places, work
 from rqcore_cli.doctor.patient import Patient
 
 from rqcore.hookspecs import Check
@@ -312,6 +312,12 @@ def test_the_system_s_own_limits_are_read() -> None:
     watch = Inotify()
     assert machine._inotify_used(os.getuid()) > before - 50, "others come and go"
     watch.close()
+
+
+def test_who_may_not_ask_is_told_to_become_who_may(patient: Patient) -> None:
+    vars(patient).update(manager=None, silence="no permission to speak to it; become that user")
+    (found,) = work.manager(patient)
+    assert (found.level, found.remedy) == ("critical", "become that user")
 
 
 def test_a_disk_that_is_nearly_full(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
