@@ -78,7 +78,9 @@ _SUM_AT = {name: _next + place for place, name in enumerate(HISTOGRAMS)}
 _next += len(HISTOGRAMS)
 #: Behind the numbers, one byte for each slot: 0 when it is free, else the outcome.
 _SLOTS_AT = _next * 8
-_USED = _SLOTS_AT + SLOTS
+#: Behind those, the newest id that was counted on its way in.
+_MARK_AT = _SLOTS_AT + SLOTS
+_USED = _MARK_AT + ID_SIZE
 SIZE = _PAGE + SLOTS * ID_SIZE
 if _USED > _PAGE:
     raise AssertionError("the counts must lie within one page")
@@ -181,6 +183,15 @@ class Book:
         seconds = max(0.0, seconds)
         self._whole[_BUCKETS_AT[name] + bisect_left(HISTOGRAMS[name], seconds)] += 1
         self._broken[_SUM_AT[name]] += seconds
+
+    @property
+    def mark(self) -> str:
+        """The newest id that was counted on its way in; empty in a file that was just begun."""
+        return self._page[_MARK_AT:_USED].rstrip(b"\0").decode("ascii", "replace")
+
+    @mark.setter
+    def mark(self, msg_id: str) -> None:
+        self._page[_MARK_AT:_USED] = struct.pack(f"{ID_SIZE}s", msg_id.encode())
 
     def intend(self, msg_id: str, outcome: str) -> int | None:
         """Note that this message is about to end so; the slot, None when all are taken."""

@@ -8,8 +8,12 @@ What is counted when: a message's way in and its begin after the step, its end b
 A process that is killed in between leaves the slot: the next one looks where the message lies, counts
 it if it has ended, and forgets it if it has not, for then it runs again.  So the ends are exact,
 whatever is killed when.  (A queue in which more than 128 messages end in one turn, as copies of one that
-were coalesced can, counts those beyond as it counts begins.)  Ways in and begins can lack those of the
-one turn of the loop in which the process was killed.
+were coalesced can, counts those beyond as it counts begins.)
+
+Ids of a queue grow, so the newest one that was counted on its way in is a mark: what the next process
+finds in ``que`` beyond it came in and was not counted yet.  Begins, removals, and commits of what was
+prepared before the newest one came can lack those of the one turn of the loop in which the process was
+killed.
 
 Waiting is counted from when a message could have begun: its ``due``, or when it was made or came into
 ``que`` if that was later.  Of one that came there by a commit, a retry, a recovery or by hand, the
@@ -26,6 +30,7 @@ from calendar import timegm
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
+from rqcore import durable
 from rqcore.lifecycle import State, Step
 from rqcore_metrics import book
 
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
 _MOST = 10_000
 #: What nobody asked to be late is due at the full second in which it was made: its id knows better.
 _COARSE = 2.0
+#: As an id has.
+_DOTS = 4
 _VIA = {Step.CREATE: "create", Step.COMMIT: "commit", Step.ADOPT: "adopt"}
 _CAUSE = {
     Step.RESEND: "resend", Step.RETRY: "retry", Step.RECOVER: "recover", Step.UNSTART: "unstart",
@@ -60,7 +67,10 @@ class Clerk:
         #: By message: when it came into ``que``, where neither its id nor its due says so.
         self._came: dict[str, float] = {}
         self._cpu = _cpu()
+        self._suffix = _suffix(queue.path)
+        self._mark = self._book.mark
         self._settle_what_is_left()
+        self._count_what_came()
 
     def _settle_what_is_left(self) -> None:
         left = self._book.left
@@ -71,6 +81,28 @@ class Clerk:
         self._book.left = []
         if left:
             self._book.save()
+
+    def _count_what_came(self) -> None:
+        """Count what came in just before the process before this one was killed."""
+        lying = [name for name in durable.children(f"{self._queue.path}/que") if self._is_own(name)]
+        if not self._mark:  # a new file: what lies there came before anybody counted
+            self._note_mark(max(lying, default="0"))
+            self._book.save()
+            return
+        missed = [name for name in lying if name > self._mark]
+        for msg_id in missed:
+            self._book.count("enqueued", "create")
+            self._note_mark(msg_id)
+        if missed:
+            self._book.save()
+
+    def _is_own(self, msg_id: str) -> bool:
+        """Was this id made by this queue?  Others, which were moved in by hand, sort anywhere."""
+        return msg_id.endswith(self._suffix) and msg_id.count(".") == _DOTS
+
+    def _note_mark(self, msg_id: str) -> None:
+        if msg_id > self._mark:
+            self._mark = self._book.mark = msg_id
 
     def _has_ended(self, msg_id: str, outcome: str) -> bool:
         """Does the message lie where such an outcome leads?"""
@@ -106,6 +138,8 @@ class Clerk:
         if step in _VIA and old in (None, State.PREP):
             cron = step is Step.CREATE and message.src == "cron"
             self._book.count("enqueued", "cron" if cron else _VIA[step])
+            if self._is_own(message.msg_id):
+                self._note_mark(message.msg_id)
         elif step in _CAUSE:
             self._book.count("requeued", _CAUSE[step])
             self._starting.pop(message.msg_id, None)
@@ -180,6 +214,14 @@ def is_heartbeat(message: Message) -> bool:
     """Was this sent to see that it gets through?"""
     by_hand = message.src == HEARTBEAT
     return by_hand or (message.src == "cron" and message.param1 == HEARTBEAT)
+
+
+def _suffix(path: str) -> str:
+    """How the ids end that a queue makes: the number of its directory."""
+    try:
+        return str(os.stat(path).st_ino)
+    except FileNotFoundError:
+        return "none"
 
 
 def _made(msg_id: str) -> float:

@@ -34,6 +34,9 @@ class Spool:
         self.directory = directory
         directory.mkdir(exist_ok=True)
         self.queue = QueueInfo("test", str(directory / "queue" / "test"), {})
+        Path(self.queue.path, "que").mkdir(parents=True)
+        #: An id as this queue makes them.
+        self.own = f"20261124.1200.00.000.00000{os.stat(self.queue.path).st_ino}"
         self.clerk = self.begin()
 
     def begin(self) -> Clerk:
@@ -42,7 +45,13 @@ class Spool:
 
     def lies(self, state: State, msg_id: str = ID) -> None:
         hashed = "20261124/12/00/" if state in (DONE, RELAYED) else ""
-        Path(self.queue.path, state.value, f"{hashed}{msg_id}").mkdir(parents=True)
+        place = Path(self.queue.path, state.value, f"{hashed}{msg_id}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for before in ("que", "run"):
+            if Path(self.queue.path, before, msg_id).exists():
+                Path(self.queue.path, before, msg_id).rename(place)
+                return
+        place.mkdir()
 
     def counts(self) -> book.Counts:
         return book.read(f"{book.folder(str(self.directory))}/test")
@@ -240,67 +249,101 @@ class Killed(BaseException):
 
 def life(spool: Spool, step: Callable[[str], object]) -> None:
     """A message from its begin to its end, as a queue's process tells it."""
-    message = Message(msg_id=ID, due=time())
+    message = Message(msg_id=spool.own, due=time())
+    step("before it comes")
+    spool.lies(QUE, spool.own)
+    step("before its coming is told")
+    spool.clerk.moved(message, None, QUE, Step.CREATE)
     spool.clerk.starting(message)
+    spool.lies(RUN, spool.own)
     spool.clerk.moved(message, QUE, RUN, Step.START)
     spool.clerk.started(message)
-    step("before it is told")
+    step("before its end is told")
     spool.clerk.finishing(message, Ended(DONE))
     step("before the move")
-    spool.lies(DONE)
+    spool.lies(DONE, spool.own)
     step("before the fact")
     spool.clerk.moved(message, RUN, DONE, Step.FINISH)
     step("after the fact")
 
 
-def test_an_end_is_counted_once_wherever_the_process_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass
+class Fate:
+    """When a process dies: before or, ``late``, after step number ``fatal``, writes included."""
+
+    fatal: int
+    late: bool
+    trail: list[str]
+    seen: int = 0
+
+    def step(self, place: str, write: Callable[[], int] = lambda: 0) -> int:
+        self.seen += 1
+        self.trail.append(place)
+        if self.seen == self.fatal and not self.late:
+            raise Killed
+        done = write()
+        if self.seen == self.fatal:
+            raise Killed
+        return done
+
+
+def died(spool: Spool, fate: Fate, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Live until then; True when it came to that.  What lay in run is back in que, as ever."""
     real = os.pwrite
+    killed = False
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "pwrite", lambda fd, data, at: fate.step(f"write {at}", lambda: real(fd, data, at))
+        )
+        try:
+            life(spool, fate.step)
+        except Killed:
+            killed = True
+    folder = Path(spool.queue.path)
+    for place in folder.glob("run/*"):
+        place.rename(folder / "que" / place.name)
+    return killed
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_comes_and_ends_is_counted_once_wherever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
     trail: list[str] = []
-
-    def died(spool: Spool, fatal: int, *, late: bool) -> bool:
-        """Live until step number ``fatal``, killed before it or, ``late``, after it."""
-        seen = 0
-
-        def act(place: str, write: Callable[[], int] = lambda: 0) -> int:
-            nonlocal seen
-            seen += 1
-            trail.append(place)
-            if seen == fatal and not late:
-                raise Killed
-            done = write()
-            if seen == fatal:
-                raise Killed
-            return done
-
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                os, "pwrite",
-                lambda fd, data, at: act(f"write at {at}", lambda: real(fd, data, at)),
-            )  # fmt: skip
-            try:
-                life(spool, act)
-            except Killed:
-                return True
-        return False
-
-    for late in (False, True):
-        for fatal in range(1, 100):
-            spool = Spool(tmp_path / f"{late}{fatal}")
-            killed = died(spool, fatal, late=late)
-            ended = Path(spool.queue.path, "done").exists()
-            for _ in range(2):  # the next process, and one more, which has nothing to settle
-                spool.clerk.close()
-                spool.begin()
-                assert spool.count("finished", "done") == ended, (late, fatal, trail)
+    for fatal in range(1, 100):
+        spool = Spool(tmp_path / str(fatal))
+        killed = died(spool, Fate(fatal, late, trail), monkeypatch)
+        ended = Path(spool.queue.path, "done").exists()
+        came = ended or Path(spool.queue.path, "que", spool.own).exists()
+        for _ in range(2):  # the next process, and one more, which has nothing to settle
             spool.clerk.close()
-            if not killed:
-                break
-        else:
-            pytest.fail("it never gets to the end")
-    assert {"before the move", "before the fact", "after the fact"} <= set(trail)
-    assert len(set(trail)) > 4
+            spool.begin()
+            assert spool.count("finished", "done") == ended, (fatal, trail)
+            assert spool.count("enqueued", "create") == came, (fatal, trail)
+        spool.clerk.close()
+        if not killed:
+            break
+    else:
+        pytest.fail("it never gets to the end")
+    assert {"before its coming is told", "before the move", "before the fact"} <= set(trail)
+    assert len(set(trail)) > 6
+
+
+def test_what_lay_there_before_anybody_counted_and_what_was_moved_in_is_not_counted(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path / "rq")
+    book.forget(str(spool.directory), "test")
+    spool.clerk.close()
+    later = spool.own.replace(".1200.", ".1300.")
+    for msg_id in (spool.own, later, "20991124.1200.00.000.000001"):
+        spool.lies(QUE, msg_id)
+    spool.begin().close()
+    assert spool.count("enqueued", "create") == 0
+    spool.lies(QUE, spool.own.replace(".1200.", ".1400."))
+    spool.begin().close()
+    spool.begin().close()
+    assert spool.count("enqueued", "create") == 1
 
 
 def test_more_ends_at_once_than_there_are_slots_are_all_counted(spool: Spool) -> None:
