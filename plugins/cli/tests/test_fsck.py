@@ -307,6 +307,27 @@ def test_one_that_moves_is_not_doubled(spool: Spool) -> None:
     assert list(walk.look()) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TimeoutError(), "queue work does not answer; it may hang"),
+        (UnreachableError("no permission to speak to queue work"), "no permission to speak"),
+    ],
+)
+def test_a_queue_that_cannot_be_asked_is_taken_for_one_that_runs(
+    error: Exception, told: str, spool: Spool
+) -> None:
+    def ask(order: str, args: Mapping[str, Any] | None) -> Any:
+        raise error
+
+    (spool.of(State.RUN) / "msg").unlink()
+    report = check_queue(spool.instance, "work", ask, deep=False, mend=True, tell=lambda _: None)
+    assert [problem.startswith(told) for problem in report.problems] == [True]
+    [finding] = report.findings
+    assert (finding.kind, finding.action, finding.done) == ("orphaned", "", "")
+    assert "rq kill ends it" in finding.remedy
+
+
 def test_places_beside_the_queues(spool: Spool) -> None:
     assert check_places(spool.instance) == ([], [])
     root = spool.path.parent

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,6 @@ import pytest
 from rqcore_relay.departure import Departure, destination, empty, survey
 from rqcore_relay.evacuate import Evacuation
 
-from rqcore import durable
-from rqcore.client import Client
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore.testing import free_port
 
@@ -267,36 +266,45 @@ def evacuated(pair: Pair, queue: str = "test") -> Departure:
     return departure
 
 
-def killed_at(act: int, work: Callable[[], object]) -> bool:
-    """Do it in a process that is killed before or after its ``act``-th step; False: it has less."""
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        return os.WIFSIGNALED(status)
-    seen = 0
+#: Does the same in a process that is killed before or after the step that is named.
+KILLED = """
+import os, signal, sys
+from rqcore import durable
+from rqcore.client import Client
+from rqcore_relay.departure import Departure, empty, survey
+from rqcore_relay.evacuate import Evacuation
 
-    def step() -> None:
-        nonlocal seen
-        seen += 1
-        if seen == act:
-            os.kill(os.getpid(), signal.SIGKILL)
+directory, peer, act = sys.argv[1:]
+seen = []
 
-    def stepping(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **more: Any) -> Any:
-            step()
-            result = function(*args, **more)
-            step()
-            return result
+def step():
+    seen.append(1)
+    if len(seen) == int(act):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-        return call
+def stepping(function):
+    def call(*args, **more):
+        step()
+        result = function(*args, **more)
+        step()
+        return result
+    return call
 
-    try:
-        Client.call = stepping(Client.call)  # type: ignore[method-assign]
-        durable.write_file = stepping(durable.write_file)
-        durable.remove_quietly = stepping(durable.remove_quietly)
-        work()
-    finally:
-        os._exit(0)
+departure = Departure(peer, survey(directory, ["test"]))
+Client.call = stepping(Client.call)
+durable.write_file = stepping(durable.write_file)
+durable.remove_quietly = stepping(durable.remove_quietly)
+with Evacuation(directory) as evacuation:
+    empty(evacuation, departure, lambda _: None)
+"""
+
+
+def killed_at(act: int, pair: Pair) -> bool:
+    """False when it has fewer steps, and came to its end."""
+    command = [sys.executable, "-c", KILLED, str(pair.near.directory), peer(pair), str(act)]
+    status = subprocess.run(command, check=False, timeout=60).returncode
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
 
 
 @pytest.mark.crash
@@ -307,7 +315,7 @@ def test_killed_at_any_step_each_message_goes_once(paused: Pair) -> None:
             msg_id = sent(paused, b"a", b"bb")
             orig = paused.near.message("test", msg_id)["orig_msg_id"]
             act += 1
-            was_killed = killed_at(act, lambda: evacuated(paused))
+            was_killed = killed_at(act, paused)
             found = copies(paused, orig)
             waits = counts(paused, "test")["que"]
             committed = [copy for copy in found if copy["state"] != "prep"]
@@ -341,7 +349,7 @@ def test_a_queue_that_is_resumed_after_a_kill_runs_what_it_still_has(paused: Pai
             pause.touch()
             msg_id = sent(paused, b"a")
             orig = paused.near.message("test", msg_id)["orig_msg_id"]
-            was_killed = killed_at(act, lambda: evacuated(paused))
+            was_killed = killed_at(act, paused)
             act += 3
             pause.unlink()
             with contextlib.suppress(NotFoundError, RefusedError):

@@ -58,8 +58,14 @@ def check_queue(
     try:
         report.told = ask("num_messages", None)
         report.running = True
-    except UnreachableError:
-        report.running = False
+    except TimeoutError:
+        report.running = True
+        report.problems.append(f"queue {name} does not answer; it may hang: rq doctor")
+    except UnreachableError as error:
+        # Whoever may not ask it does not know whether it runs: what it has is left alone.
+        report.running = "no permission" in str(error)
+        if report.running:
+            report.problems.append(str(error))
     walk = Walk(name, path, report.running, deep, tell)
     try:
         _look(report, walk, ask)
@@ -78,7 +84,7 @@ def _look(report: Report, walk: Walk, ask: Ask) -> None:
         sleep(_PAUSE)
         candidates = walk.again(candidates)
     report.findings = candidates
-    if report.running:
+    if report.told is not None:
         try:
             report.findings += compare(report.queue, walk.path, ask)
         except UnreachableError:
