@@ -136,7 +136,7 @@ def _run(app: App, asked: Asked) -> int:
         return asked.rule or rule_for(options.retention, queue, state)
 
     progress = _Progress(quiet=asked.as_json)
-    cleaning = Cleaning(app.instance, rule, progress)
+    cleaning = Cleaning(app.instance, rule, progress, options.disk)
     cuts = list(cleaning.plans(check_queues(app.instance, asked.queues), asked.states))
     found = []
     for cut in cuts:

@@ -18,9 +18,11 @@ from rqcore.instance import Instance
 from rqcore.lifecycle import State
 from rqcore.schema import did_you_mean
 from rqcore.words import size, span_in_words
-from rqcore_cleaner import listing, totals
+from rqcore_cleaner import disk, listing, totals
 from rqcore_cleaner.choosing import Cut, going, plan
+from rqcore_cleaner.disk import Level
 from rqcore_cleaner.listing import Listing
+from rqcore_cleaner.options import DiskOptions
 from rqcore_cleaner.removal import Remover, Tally, is_read
 from rqcore_cleaner.rules import EVERY, Rule, Rules
 
@@ -58,10 +60,17 @@ class Report:
 
 
 class Cleaning:
-    """Cleans queues of one instance; ``say`` is told how it goes, once in a while."""
+    """Cleans queues of one instance; ``say`` is told how it goes, once in a while.
 
-    def __init__(self, instance: Instance, rule_for: Rule_for, say: Callable[[str], None]) -> None:
+    It takes its time while others work, but not when the disk fills.
+    """
+
+    def __init__(
+        self, instance: Instance, rule_for: Rule_for, say: Callable[[str], None],
+        options: DiskOptions,
+    ) -> None:  # fmt: skip
         self._instance = instance
+        self._options = options
         self._rule_for = rule_for
         self._say = say
         self.report = Report()
@@ -119,13 +128,16 @@ class Cleaning:
             done = so_far.removed + so_far.left + mine.removed + mine.left
             self._say(self._progress(queue, so_far, mine, done, expected))
 
-        with Remover(str(self._instance.directory), queue, progress) as remover:
+        with Remover(str(self._instance.directory), queue, progress, self._hurried) as remover:
             try:
                 for cut in cuts:
                     remover.state = cut.state
                     remover.remove(going(cut))
             finally:
                 so_far.add(remover.tally)
+
+    def _hurried(self) -> bool:
+        return disk.state(str(self._instance.directory), self._options)[0] is not Level.OK
 
     def _progress(self, queue: str, before: Tally, mine: Tally, done: int, expected: int) -> str:
         seconds = monotonic() - self._began

@@ -84,11 +84,16 @@ class _Line(QueueClient):
 class Remover:
     """Removes messages of one queue; ``progress`` is called after each batch.
 
+    While ``hurried`` says yes, it is more important to get on than to leave the disk to others.
+
     A queue answers the requests of one connection in turn, and brings to the disk together what came
     by several: so each message of a batch has a connection of its own.
     """
 
-    def __init__(self, directory: str, queue: str, progress: Callable[[Tally], None]) -> None:
+    def __init__(
+        self, directory: str, queue: str, progress: Callable[[Tally], None],
+        hurried: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self.tally = Tally()
         #: Where the messages lie that are removed: one that moved on is work again, and stays.
         self.state = State.DONE
@@ -96,7 +101,8 @@ class Remover:
         self._lines: list[_Line] = []
         self._progress = progress
         self._pace = Pace()
-        self._looked, self._pressed = 0.0, False
+        self._hurried = hurried
+        self._looked, self._pressed, self._hurry = 0.0, False, False
 
     def __enter__(self) -> Self:
         return self
@@ -111,9 +117,10 @@ class Remover:
         while batch := list(islice(coming, self._pace.size)):
             began = monotonic()
             working = self._remove(batch)
-            pause = self._pace.after(
-                monotonic() - began, len(batch), busy=working or self._is_pressed()
-            )
+            seconds = monotonic() - began
+            self._look()
+            busy = (working or self._pressed) and not self._hurry
+            pause = self._pace.after(seconds, len(batch), busy=busy)
             self._progress(self.tally)
             sleep(pause)
 
@@ -155,11 +162,11 @@ class Remover:
         self.tally.read += 1
         return False
 
-    def _is_pressed(self) -> bool:
+    def _look(self) -> None:
         now = monotonic()
         if now - self._looked > _LOOK_EVERY:
-            self._looked, self._pressed = now, busy_machine()
-        return self._pressed
+            self._looked = now
+            self._pressed, self._hurry = busy_machine(), self._hurried()
 
 
 def is_read(path: str) -> bool:

@@ -75,7 +75,7 @@ def _clean(instance: Instance, options: Options, queues: list[str], days: float 
     def rule(queue: str, state: State) -> Rule:
         return rule_for(options.retention, queue, state, days, named=named)
 
-    cleaning = Cleaning(instance, rule, shown)
+    cleaning = Cleaning(instance, rule, shown, options.disk)
     shown("looking for old messages")
     cuts = list(cleaning.plans(queues, CLEANED))
     for cut in cuts:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rqcore_cleaner import leftovers, totals
+from rqcore_cleaner import leftovers, removal, totals
 from rqcore_cleaner.choosing import Candidate
 from rqcore_cleaner.removal import Remover, Tally
 from rqcore_cleaner.script import main
@@ -211,6 +211,28 @@ def test_one_that_is_gone_already_is_no_trouble(cleaned: Cleaned) -> None:
         remover.remove([item])
         remover.remove([item, Candidate("20200101.0000.00.000.1", f"{queue}/err/x")])
     assert (remover.tally.removed, remover.tally.left) == (1, 0)
+
+
+def test_whoever_is_hurried_makes_short_pauses(
+    cleaned: Cleaned, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(removal, "sleep", pauses.append)
+    monkeypatch.setattr(removal, "busy_machine", lambda: True)
+    queue = cleaned.queue("taken")
+    longest = []
+    for hurried in (False, True):
+        items = [
+            Candidate(i, f"{queue}/err/{i}") for i in (lay(queue, "err", 5) for _ in range(20))
+        ]
+        place = str(cleaned.rq.directory), "taken", lambda _: None
+        with Remover(*place, lambda hurried=hurried: hurried) as remover:  # type: ignore[misc]
+            remover.state = State.ERR
+            remover.remove(items)
+        assert remover.tally.removed == 20
+        longest.append(sum(pauses))
+        pauses.clear()
+    assert longest[0] > longest[1]
 
 
 def test_a_queue_that_is_down_is_cleaned_too(cleaned: Cleaned) -> None:
