@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rqcore.client import ManagerClient, QueueClient
 from rqcore.errors import NotFoundError, RefusedError, StartError, UnreachableError
 from rqcore.instance import Instance, find_instance
+from rqcore_cli import output
 from rqcore_cli.exits import sharpened
 from rqcore_cli.output import clean
 
@@ -46,6 +48,16 @@ class App:
     def warn(self, text: str) -> None:
         """Tell what must be known, also with ``-q``."""
         _to_stderr(f"rq: {text}")
+
+    def clean(self, value: object) -> str:
+        """Text in one line that does nothing to a terminal."""
+        return output.clean(value)
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Iterable[str] = ()
+    ) -> None:
+        """Print a table on stdout; ``right`` names the columns of numbers."""
+        output.table(columns, rows, right=right)
 
     # The instance
 

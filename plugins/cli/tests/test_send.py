@@ -64,7 +64,7 @@ def test_the_trace_of_who_sends_is_the_messages(rq: Rq, running: RunningInstance
         msg_id = rq(*words).out.strip().rpartition("/")[2]
         found = running.message("work", msg_id)
         assert (found["traceparent"], found["tracestate"]) == (parent, "vendor=1")
-    assert parent in rq("show", f"work/{msg_id}").out
+        assert parent in rq("show", f"work/{msg_id}").out
     rq.environ["TRACEPARENT"] = "nonsense"
     found = running.message("work", rq("send", "work").out.strip().rpartition("/")[2])
     assert not {"traceparent", "tracestate"} & set(found)

@@ -6,37 +6,19 @@ Made by the group that `rq` hands to plugins, so that it looks and behaves like 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from time import time
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
 from rqcore.errors import RqError
-from rqcore.instance import Instance
+from rqcore.faces import App
 from rqcore.words import size, span_in_words
 from rqcore_relay import evacuating, words
 from rqcore_relay.survey import picture
 
 #: The exit status of every command of `rq` that found nobody to answer.
 _UNREACHABLE = 5
-
-
-class App(Protocol):
-    """What ``rq`` gives its commands, as far as this one uses it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that is meant."""
-
-    def ask_manager(self, command: str, args: Any = None) -> Any:
-        """Ask the manager.  Raises `RqError`."""
-
-    def say(self, text: str) -> None:
-        """Tell what happened, on stderr."""
-
-    def warn(self, text: str) -> None:
-        """Tell what must be known, on stderr."""
 
 
 def register(cli: Any) -> None:
@@ -72,7 +54,7 @@ def relay(app: App, *, as_json: bool) -> None:
     if running is None:
         app.warn(f"{_silence(app)}; this is how it was:")
     if rows:
-        _print(rows, running or [], time())
+        _print(app, rows, running or [], time())
     else:
         app.say(
             "No message has gone to another machine yet. Send one: rq send http://HOST:3333/q/NAME"
@@ -90,8 +72,8 @@ def _silence(app: App) -> str:
     return "the queue relay does not answer, see rq status"
 
 
-def _print(rows: list[dict[str, Any]], running: list[dict[str, Any]], now: float) -> None:
-    _table(
+def _print(app: App, rows: list[dict[str, Any]], running: list[dict[str, Any]], now: float) -> None:
+    app.table(
         ("PEER", "STATUS", "SINCE", "WAITING", "OLDEST", "RUNNING", "SENT", "RATE"),
         [
             (
@@ -104,24 +86,24 @@ def _print(rows: list[dict[str, Any]], running: list[dict[str, Any]], now: float
         right={"SINCE", "WAITING", "OLDEST", "RUNNING", "SENT", "RATE"},
     )  # fmt: skip
     for row in rows:
-        _print_trouble(row, now)
+        _print_trouble(app, row, now)
     lines = [line for row in rows for line in row["destinations"]]
     if lines:
         click.echo()
-        _table(
+        app.table(
             ("WAITING", "OLDEST", "FOR"),
             [(line["messages"], _age(line["oldest"], now), line["dest"]) for line in lines],
             right={"WAITING", "OLDEST"},
         )
     if running:
         click.echo()
-        _table(
+        app.table(
             ("RUNNING", "TO", "STATUS"),
             [(one["msg_id"], one["dest"], one["status"]) for one in running],
         )
 
 
-def _print_trouble(row: dict[str, Any], now: float) -> None:
+def _print_trouble(app: App, row: dict[str, Any], now: float) -> None:
     error = row["last_error"]
     if error is None or words.is_over(row):
         return
@@ -129,32 +111,9 @@ def _print_trouble(row: dict[str, Any], now: float) -> None:
     text = error["text"] if row["peer"] in error["text"] else f"{row['peer']}: {error['text']}"
     coming = words.coming(row, now)
     click.echo()
-    click.echo(_clean(text))
+    click.echo(app.clean(text))
     click.echo(f"  {span_in_words(now - error['at'])} ago{'; ' + coming if coming else ''}")
 
 
 def _age(moment: float | None, now: float) -> str:
     return "-" if moment is None else span_in_words(now - moment)
-
-
-def _table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Iterable[str] = ()
-) -> None:
-    cells = [list(columns), *([_clean(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for name, cell, width in zip(columns, row, widths, strict=True)
-        ]
-        click.echo("  ".join(padded).rstrip())
-
-
-def _clean(value: object) -> str:
-    """Text in one line that does nothing to a terminal."""
-    return "".join(
-        char
-        if char.isprintable()
-        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in str(value)
-    )

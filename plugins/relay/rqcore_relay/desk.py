@@ -19,11 +19,11 @@ from time import time
 from typing import Any
 
 from rqcore import durable
+from rqcore.bell import Bell
 from rqcore.hookspecs import Delay, Outcome, QueueInfo
 from rqcore.lifecycle import State
 from rqcore.message import Message
 from rqcore_relay import state
-from rqcore_relay.bell import Bell
 from rqcore_relay.book import Book, Peer, Report
 from rqcore_relay.options import Options
 from rqcore_relay.peers import peer_name, peer_of

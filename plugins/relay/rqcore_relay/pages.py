@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rqcore import words as human
-from rqcore.instance import Instance
+from rqcore.faces import Item, Panel, Site
 from rqcore.words import size, span_in_words
 from rqcore_relay import metrics, words
 from rqcore_relay.peers import peer_of
@@ -29,62 +29,34 @@ _MOST = 20
 _KINDS = {"rqcore": "rqcore", "plain": "RQ, by its plain protocol", "local": "this machine"}
 
 
-class Site(Protocol):
-    """The site, as far as this module uses it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that it shows."""
-
-    def url(self, path: str = "") -> str:
-        """The URL of a path below the root."""
-
-    def page(self, request: Request, title: str, content: object, status: int = 200) -> Response:
-        """A page in the site's dress."""
-
-
-class Item(NamedTuple):
-    """An item of the menu."""
-
-    label: str
-    path: str
-
-
-class Part(NamedTuple):
-    """A panel of a page."""
-
-    title: str
-    content: Markup
-
-
 def menu() -> list[Item]:
     """The item that leads to the page."""
     return [Item("Relay", _PAGE)]
 
 
-def panels(site: Site) -> list[Part]:
+def panels(site: Site) -> list[Panel]:
     """What the first page must say: which machines cannot be reached that something waits for."""
     rows = survey(str(site.instance.directory))
     down = [row for row in rows if row["reachable"] is False and row["waiting"]]
     if not down:
         return []
-    return [Part("Machines that cannot be reached", _some(site, down, _brief))]
+    return [Panel("Machines that cannot be reached", _some(site, down, _brief))]
 
 
-def queue_panels(site: Site, queue: Mapping[str, Any]) -> list[Part]:
+def queue_panels(site: Site, queue: Mapping[str, Any]) -> list[Panel]:
     """On the page of the queue relay: for whom its messages wait."""
     rows = survey(str(site.instance.directory)) if queue["name"] == "relay" else []
     waiting = [row for row in rows if row["waiting"] or row["failures"]]
-    return [Part("Where they go", _some(site, waiting, _brief))] if waiting else []
+    return [Panel("Where they go", _some(site, waiting, _brief))] if waiting else []
 
 
-def message_panels(site: Site, message: Mapping[str, Any]) -> list[Part]:
+def message_panels(site: Site, message: Mapping[str, Any]) -> list[Panel]:
     """On the page of a message that waits in relay: how its machine is."""
     if message["queue"] != "relay" or message["state"] != "que":
         return []
     name = peer_of(str(message["dest"])) or peer_of(str(message["full_id"]).rpartition("/")[0])
     rows = [row for row in survey(str(site.instance.directory)) if row["peer"] == name]
-    return [Part("Where it goes", _some(site, rows, _peer))] if rows else []
+    return [Panel("Where it goes", _some(site, rows, _peer))] if rows else []
 
 
 def _some(
@@ -108,7 +80,8 @@ def routes(site: Site) -> list[Route]:
 
     def page(request: Request) -> Response:
         content = _page(site, *picture(directory))
-        return site.page(request, "Relay", content)
+        answer: Response = site.page(request, "Relay", content)
+        return answer
 
     def prometheus(_: Request) -> Response:
         text = metrics.exposition(survey(directory))

@@ -20,12 +20,12 @@ from rqcore_relay.options import Options, parse_options
 if TYPE_CHECKING:
     from starlette.routing import Route
 
+    from rqcore.faces import Item, Panel, Site
     from rqcore.hookspecs import Check, CommandGroup, Delay, Outcome, QueueInfo, ServiceContext
     from rqcore.lifecycle import State
     from rqcore.message import Message
     from rqcore_relay.desk import Desk
     from rqcore_relay.metrics import Family
-    from rqcore_relay.pages import Item, Part, Site
 
 #: The queue that this plugin brings.
 QUEUE = "relay"
@@ -126,7 +126,7 @@ def rq_web_nav_items() -> list[Item]:
 
 
 @hookimpl(optionalhook=True)
-def rq_web_overview_panels(site: Site) -> list[Part]:
+def rq_web_overview_panels(site: Site) -> list[Panel]:
     """Say on the first page which machines cannot be reached."""
     from rqcore_relay import pages  # noqa: PLC0415 - see the head of this module
 
@@ -134,7 +134,7 @@ def rq_web_overview_panels(site: Site) -> list[Part]:
 
 
 @hookimpl(optionalhook=True)
-def rq_web_queue_panels(site: Site, queue: Mapping[str, Any]) -> list[Part]:
+def rq_web_queue_panels(site: Site, queue: Mapping[str, Any]) -> list[Panel]:
     """Say on the page of the queue relay for whom its messages wait."""
     from rqcore_relay import pages  # noqa: PLC0415 - see the head of this module
 
@@ -142,7 +142,7 @@ def rq_web_queue_panels(site: Site, queue: Mapping[str, Any]) -> list[Part]:
 
 
 @hookimpl(optionalhook=True)
-def rq_web_message_panels(site: Site, message: Mapping[str, Any]) -> list[Part]:
+def rq_web_message_panels(site: Site, message: Mapping[str, Any]) -> list[Panel]:
     """Say on the page of a waiting message how its machine is."""
     from rqcore_relay import pages  # noqa: PLC0415 - see the head of this module
 

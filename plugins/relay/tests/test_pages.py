@@ -23,6 +23,9 @@ NASTY = "<script>alert(1)</script>"
 
 
 class FakeSite:
+    settings: Any = None
+    hooks: Any = None
+
     def __init__(self, directory: Path) -> None:
         self.instance = Instance(directory)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
 from rqcore.errors import NotFoundError, RefusedError
-from rqcore.instance import Instance
+from rqcore.faces import App
 from rqcore.message import parse_dest, parse_full_id
 from rqcore_router.choice import Candidate, candidates
 from rqcore_router.files import Reader, Standing, read_rules
@@ -23,25 +23,6 @@ from rqcore_router.rules import Rule, Rules
 
 #: The contract's words.
 _BAD = "fail bad router rules file"
-
-
-class App(Protocol):
-    """What ``rq`` gives its commands, as far as these use it."""
-
-    verbosity: int
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that is meant."""
-
-    def ask(self, name: str, command: str, args: Any = None) -> Any:
-        """Ask a queue."""
-
-    def say(self, text: str) -> None:
-        """Tell what happened, on stderr."""
-
-    def warn(self, text: str) -> None:
-        """Tell what must be known, on stderr."""
 
 
 def register(cli: Any) -> None:
@@ -119,7 +100,7 @@ def route(
     if as_json:
         _echo(json.dumps({**_about(standing), **found}, indent=2))
     for line in () if as_json else text:
-        _echo(_clean(line))
+        _echo(app.clean(line))
     if rules is None:
         raise RefusedError("no message is routed: the rules are bad, and there are no earlier ones")
 
@@ -142,7 +123,7 @@ def _standing(app: App, path: str | None) -> Standing:
             "messages are not routed here; write rules into config/rq_router_rules.toml"
         )
     for problem in standing.problems:
-        app.warn(_clean(f"{standing.file}: {problem}"))
+        app.warn(app.clean(f"{standing.file}: {problem}"))
     if standing.stand_in:
         app.warn(f"the last good rules, {standing.stand_in}, are in force")
     return standing
@@ -151,7 +132,7 @@ def _standing(app: App, path: str | None) -> Standing:
 def _of_message(app: App, text: str) -> tuple[str, str]:
     address = parse_full_id(text) or parse_full_id(f"/q/{text}")
     if address is None:
-        raise NotFoundError(f"{_clean(text)} is no message; give QUEUE/ID, or its URL")
+        raise NotFoundError(f"{app.clean(text)} is no message; give QUEUE/ID, or its URL")
     args = {"msg_id": address.msg_id, "even_down": True}
     message: Mapping[str, Any] = app.ask(address.queue, "get_message", args)
     return str(message.get("src", "")), str(message["dest"])
@@ -238,13 +219,6 @@ def _candidate(candidate: Candidate) -> str:
     weight = f" (weight {candidate.weight:g})" if candidate.weight != 1 else ""
     down = " (unreachable)" if not candidate.reachable else ""
     return f"{candidate.dest}{weight}{down}"
-
-
-def _clean(text: str) -> str:
-    """Text that does nothing to a terminal."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
 
 
 def _echo(text: str) -> None:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from html import escape
 
+from rqcore.faces import Panel
 from rqcore_router.files import Standing
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """A part of a page, as rqcore-web takes it: a heading, and what stands below it."""
-
-    title: str
-    content: Html
 
 
 class Html(str):

@@ -17,10 +17,10 @@ from rqcore.hookspecs import Delay, Hold, InstanceInfo, Service, hookimpl
 from rqcore.message import parse_dest
 
 if TYPE_CHECKING:
+    from rqcore.faces import Panel
     from rqcore.hookspecs import Check, CommandGroup, QueueInfo, ServiceContext
     from rqcore.message import Message
     from rqcore_router.files import Reader, Standing
-    from rqcore_router.panel import Panel
 
 #: The queue that this plugin brings.
 QUEUE = "rq_router"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rqcore_relay.bell import Bell
 
+from rqcore.bell import Bell
 from rqcore.testing import PATIENCE
 from rqcore.wire import Decoder, encode
 

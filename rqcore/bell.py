@@ -1,4 +1,4 @@
-"""A word to the queue that this process itself is: start this message before all others.
+"""A word to the queue that this process itself is: start these messages before all others.
 
 A plugin has no other way to have a message looked at again that it held: it asks as everybody does,
 by the queue's socket.  Nothing here waits.  What cannot be sent now is sent with the next call, and
