@@ -10,13 +10,13 @@ import json
 import os
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
 from rqcore import durable, words
 from rqcore.errors import NotFoundError, RefusedError, RqError
-from rqcore.instance import Instance
+from rqcore.faces import App
 from rqcore_webhook import replay as replaying
 from rqcore_webhook.dispatch import QUEUE
 from rqcore_webhook.health import Files
@@ -26,23 +26,6 @@ from rqcore_webhook.words import not_kept, rows
 
 _FAILED, _USAGE = 1, 2
 _SHOWN = 20
-
-
-class App(Protocol):
-    """What ``rq`` gives its commands, as far as these use it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that is meant."""
-
-    def ask(self, name: str, command: str, args: Any = None) -> Any:
-        """Ask a queue.  Raises `RqError`."""
-
-    def say(self, text: str) -> None:
-        """Tell what happened, on stderr."""
-
-    def warn(self, text: str) -> None:
-        """Tell what must be known, on stderr."""
 
 
 def register(cli: Any) -> None:
@@ -86,7 +69,7 @@ def _register_looking(group: click.Group) -> None:
         if as_json:
             click.echo(json.dumps(found, indent=2))
         elif found:
-            _print(found)
+            _print(app, found)
         else:
             app.say(
                 "No endpoint is configured, and no message has named a URL; see docs/webhook.md"
@@ -110,9 +93,9 @@ def _register_looking(group: click.Group) -> None:
             click.echo(json.dumps(result, indent=2))
         else:
             took = "" if result["ms"] is None else f" in {result['ms']:g} ms"
-            click.echo(_clean(result["error"] or f"answered {result['status']}") + took)
+            click.echo(app.clean(result["error"] or f"answered {result['status']}") + took)
             for line in str(result["excerpt"]).splitlines()[:_SHOWN]:
-                click.echo(f"  {_clean(line)}")
+                click.echo(f"  {app.clean(line)}")
         if result["error"]:
             click.get_current_context().exit(_FAILED)
 
@@ -200,7 +183,7 @@ def _report(app: App, found: Sequence[replaying.Found], *, dry_run: bool, as_jso
         click.echo(json.dumps({"sent": not dry_run, "webhooks": listed}, indent=2))
         return
     if dry_run and found:
-        _table(
+        app.table(
             ("TARGET", "EVENT", "WHY", "ABOUT"),
             [(one.target, one.event, one.why, one.about) for one in found],
         )
@@ -338,13 +321,13 @@ def _known(options: Options, name: str) -> Endpoint:
     endpoint = options.endpoints.get(name)
     if endpoint is None:
         known = ", ".join(options.endpoints) or "none"
-        raise NotFoundError(f"there is no endpoint {_clean(name)}; there are: {known}")
+        raise NotFoundError(f"there is no endpoint {name}; there are: {known}")
     return endpoint
 
 
-def _print(found: Sequence[Mapping[str, Any]]) -> None:
+def _print(app: App, found: Sequence[Mapping[str, Any]]) -> None:
     now = clock.time()
-    _table(
+    app.table(
         ("TARGET", "STATUS", "FOR", "LAST OK", "TAKEN", "FAILED", "URL"),
         [
             (
@@ -361,33 +344,10 @@ def _print(found: Sequence[Mapping[str, Any]]) -> None:
         if row["disabled"]:
             missed = f"; {not_kept(row['missed'])}" if row["missed"] else ""
             text = f"{row['target']} is disabled: {row['disabled']['reason']}{missed}"
-            click.echo(f"\n{_clean(text)}\n  rq webhook enable {row['target']}")
+            click.echo(f"\n{app.clean(text)}\n  rq webhook enable {row['target']}")
         elif row["failures"] or row["status"] == "refused":
-            click.echo(f"\n{_clean(row['target'])}: {_clean(row['last_error'])}")
+            click.echo(f"\n{app.clean(row['target'])}: {app.clean(row['last_error'])}")
 
 
 def _age(moment: float | None, now: float) -> str:
     return "-" if moment is None else words.span(now - moment)
-
-
-def _table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Iterable[str] = ()
-) -> None:
-    cells = [list(columns), *([_clean(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for name, cell, width in zip(columns, row, widths, strict=True)
-        ]
-        click.echo("  ".join(padded).rstrip())
-
-
-def _clean(value: object) -> str:
-    """Text in one line that does nothing to a terminal."""
-    return "".join(
-        char
-        if char.isprintable()
-        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in str(value)
-    )

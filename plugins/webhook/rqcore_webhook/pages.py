@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rqcore.errors import RqError
-from rqcore.instance import Instance
+from rqcore.faces import Item, Panel, Site
 from rqcore.message import parse_full_id
 from rqcore.stores.ids import hashed_path
 from rqcore.words import moment as moment_in_words
@@ -34,34 +34,6 @@ _MOST = 50
 _FEW = 10
 
 
-class Site(Protocol):
-    """The site, as far as this module uses it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that it shows."""
-
-    def url(self, path: str = "") -> str:
-        """The URL of a path below the root."""
-
-    def page(self, request: Request, title: str, content: object, status: int = 200) -> Response:
-        """A page in the site's dress."""
-
-
-class Item(NamedTuple):
-    """An item of the menu."""
-
-    label: str
-    path: str
-
-
-class Part(NamedTuple):
-    """A panel of a page."""
-
-    title: str
-    content: Markup
-
-
 def menu() -> list[Item]:
     """The item that leads to the page."""
     return [Item("Webhooks", _PAGE)]
@@ -71,12 +43,13 @@ def routes(site: Site) -> list[Route]:
     """The page."""
 
     def page(request: Request) -> Response:
-        return site.page(request, "Webhooks", _page(site))
+        made: Response = site.page(request, "Webhooks", _page(site))
+        return made
 
     return [Route("/", page)]
 
 
-def panels(site: Site) -> list[Part]:
+def panels(site: Site) -> list[Panel]:
     """What the first page must say: which endpoints get nothing."""
     directory = str(site.instance.directory)
     bad = [
@@ -91,12 +64,12 @@ def panels(site: Site) -> list[Part]:
         Markup("<li><div class='line'>{}</div>{}</li>").format(_name(row), _error(row))
         for row in bad[:_FEW]
     )
-    return [Part("Webhooks that do not get through", Markup(
+    return [Panel("Webhooks that do not get through", Markup(
         "<ul class='files'>{}</ul><p><a href='{}'>All webhooks</a></p>"
     ).format(listed, site.url(_PAGE)))]  # fmt: skip
 
 
-def message_panels(site: Site, message: Mapping[str, Any]) -> list[Part]:
+def message_panels(site: Site, message: Mapping[str, Any]) -> list[Panel]:
     """On a webhook's page its attempts; on any other message's its webhooks."""
     if message["queue"] == QUEUE:
         return _attempts_panel(site, message)
@@ -104,7 +77,7 @@ def message_panels(site: Site, message: Mapping[str, Any]) -> list[Part]:
     if not sent:
         return []
     listed = Markup("").join(_webhook(site, one) for one in sent[-_MOST:])
-    return [Part("Webhooks", Markup("<ul class='files'>{}</ul>").format(listed))]
+    return [Panel("Webhooks", Markup("<ul class='files'>{}</ul>").format(listed))]
 
 
 def _options(directory: str) -> Options:
@@ -226,7 +199,7 @@ def _find(directory: str, msg_id: str) -> tuple[str, str]:
     return "", ""
 
 
-def _attempts_panel(site: Site, message: Mapping[str, Any]) -> list[Part]:
+def _attempts_panel(site: Site, message: Mapping[str, Any]) -> list[Panel]:
     tries = attempts(str(message["path"]))
     parts = []
     about = parse_full_id(str(message.get("src") or ""))
@@ -244,7 +217,7 @@ def _attempts_panel(site: Site, message: Mapping[str, Any]) -> list[Part]:
     )  # fmt: skip
     if tries:
         parts.append(Markup("<ul class='files'>{}</ul>").format(listed))
-    return [Part("Attempts", Markup("").join(parts))] if parts else []
+    return [Panel("Attempts", Markup("").join(parts))] if parts else []
 
 
 def _attempt(one: Mapping[str, Any]) -> Markup:

@@ -19,13 +19,13 @@ from rqcore_webhook.options import Options, parse_options
 if TYPE_CHECKING:
     from starlette.routing import Route
 
+    from rqcore.faces import Item, Panel, Site
     from rqcore.hookspecs import CommandGroup, Delay, Hold, Outcome, ServiceContext
     from rqcore.lifecycle import State, Step
     from rqcore.message import Message
     from rqcore_webhook.clerk import Clerk
     from rqcore_webhook.desk import Desk
     from rqcore_webhook.metrics import Family
-    from rqcore_webhook.pages import Item, Part, Site
 
 #: The queue that this plugin brings.
 QUEUE = "webhook"
@@ -225,7 +225,7 @@ def rq_web_nav_items() -> list[Item]:
 
 
 @hookimpl(optionalhook=True)
-def rq_web_overview_panels(site: Site) -> list[Part]:
+def rq_web_overview_panels(site: Site) -> list[Panel]:
     """Say on the first page which endpoints are disabled or fail."""
     from rqcore_webhook import pages  # noqa: PLC0415 - see the head of this module
 
@@ -233,7 +233,7 @@ def rq_web_overview_panels(site: Site) -> list[Part]:
 
 
 @hookimpl(optionalhook=True)
-def rq_web_message_panels(site: Site, message: Mapping[str, Any]) -> list[Part]:
+def rq_web_message_panels(site: Site, message: Mapping[str, Any]) -> list[Panel]:
     """Show a message's webhooks, and a webhook's attempts."""
     from rqcore_webhook import pages  # noqa: PLC0415 - see the head of this module
 

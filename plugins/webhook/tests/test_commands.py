@@ -221,7 +221,8 @@ def test_what_others_wrote_is_text(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     config = {"plugins": {"webhook": {"endpoints": {"ops": {"url": "https://u:pw@h/p?t=geheim"}}}}}
     (tmp_path / "config/config.json").write_text(json.dumps(config))
-    site, files = FakeSite(tmp_path), Files(str(tmp_path))
+    files = Files(str(tmp_path))
+    site: Any = FakeSite(tmp_path)
     assert pages.panels(site) == []
     files.write({"ops": Health(failures=20, failing_since=1.0, last_error=NASTY)})
     [panel] = pages.panels(site)
