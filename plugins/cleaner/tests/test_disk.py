@@ -17,7 +17,7 @@ from rqcore_cleaner.options import Amount, DiskOptions, Options
 from rqcore_cleaner.rules import Rule
 
 from rqcore.hooks import Hooks
-from rqcore.hookspecs import InstanceInfo, QueueInfo
+from rqcore.hookspecs import Attachment, Hold, InstanceInfo, QueueInfo
 from rqcore.instance import Instance
 from rqcore.lifecycle import State
 from rqcore.message import Message
@@ -197,8 +197,17 @@ def test_the_cleaner_is_refused_nothing(
     assert refused is not None
     assert refused.reason.endswith("(plugin cleaner)")
     assert hooks.check_message(Message(dest="cleaner"), queues[1]) is None
+    file = Attachment("a", 5, "", "", "/a")
+    assert hooks.check_attachment(Message(dest="test"), file, queues[0]) is not None
+    assert hooks.check_attachment(Message(dest="cleaner"), file, queues[1]) is None
+    held = hooks.check_start(Message(dest="test"), queues[0])
+    assert isinstance(held, Hold)
+    assert hooks.check_start(Message(dest="cleaner"), queues[1]) is None
+    webhook = QueueInfo("webhook", f"{spool}/queue/webhook", {})
+    assert hooks.check_start(Message(dest="webhook"), webhook) is None
     fake.free = 10**6
     assert hooks.check_message(Message(dest="test"), queues[0]) is None
+    assert hooks.check_start(Message(dest="test"), queues[0]) is None
 
 
 # --- what people and programs see
