@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
-from rqcore.hooks import Hooks
+from rqcore.faces import App
 from rqcore.hookspecs import InstanceInfo
-from rqcore.instance import Instance
 from rqcore_metrics.collect import collect
 from rqcore_metrics.hookspecs import Distribution, Family
 from rqcore_metrics.options import read_options
@@ -21,21 +20,6 @@ from rqcore_metrics.options import read_options
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 #: The exit status of every command of `rq` that found nobody to answer.
 _UNREACHABLE = 5
-
-
-class App(Protocol):
-    """What ``rq`` gives its commands, as far as these use it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that is meant."""
-
-    @property
-    def hooks(self) -> Hooks:
-        """The plugins of this process."""
-
-    def warn(self, text: str) -> None:
-        """Tell what must be known, on stderr."""
 
 
 def register(cli: Any) -> None:

@@ -10,45 +10,20 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from rqcore.config import InstanceConfig
-from rqcore.hooks import Hooks
+from rqcore.faces import Panel, Site
 from rqcore.hookspecs import InstanceInfo
-from rqcore.instance import Instance
 from rqcore.words import span_in_words
 from rqcore_metrics import pushes
 from rqcore_metrics.collect import collect
 from rqcore_metrics.exposition import exposition
 from rqcore_metrics.hookspecs import Family
-
-
-class Part(NamedTuple):
-    """A panel of a page."""
-
-    title: str
-    content: Markup
-
-
-class Site(Protocol):
-    """The site, as far as this module uses it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that it shows."""
-
-    @property
-    def settings(self) -> InstanceConfig:
-        """Its main config."""
-
-    @property
-    def hooks(self) -> Hooks:
-        """The plugins of this process."""
 
 
 def routes(site: Site, *, plugin_hooks: bool) -> list[BaseRoute]:
@@ -73,14 +48,14 @@ def _part(family: Family, queues: frozenset[str]) -> Family:
     return replace(family, samples=samples)
 
 
-def panels(site: Site) -> list[Part]:
+def panels(site: Site) -> list[Panel]:
     """What the first page must say: where the metrics do not get to."""
     known = pushes.read(str(site.instance.directory))
     failing = [_failing(name, one) for name, one in known.items() if one["error"]]
     if not failing:
         return []
     listed = Markup("<ul class='files'>{}</ul>").format(Markup("").join(failing))
-    return [Part("Metrics that do not arrive", listed)]
+    return [Panel("Metrics that do not arrive", listed)]
 
 
 def _failing(name: str, one: dict[str, Any]) -> Markup:

@@ -18,11 +18,11 @@ from rqcore_metrics.options import Options, parse_options
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
+    from rqcore.faces import Panel, Site
     from rqcore.hookspecs import Check, CommandGroup, Outcome, QueueInfo, ServiceContext
     from rqcore.lifecycle import State, Step
     from rqcore.message import Message
     from rqcore_metrics.clerk import Clerk
-    from rqcore_metrics.pages import Part, Site
 
 _options = Options()
 _directory = "."
@@ -86,7 +86,7 @@ def rq_web_root_routes(site: Site) -> list[BaseRoute]:
 
 
 @hookimpl(optionalhook=True)
-def rq_web_overview_panels(site: Site) -> list[Part]:
+def rq_web_overview_panels(site: Site) -> list[Panel]:
     """Say on the first page where the metrics do not get to."""
     from rqcore_metrics import pages  # noqa: PLC0415 - see the head of this module
 

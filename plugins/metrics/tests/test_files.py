@@ -27,7 +27,8 @@ RULES = yaml.safe_load(FILES.joinpath("rqcore.rules.yml").read_text("utf-8"))["g
 #: What other plugins give, as their pages say.
 OTHERS = {
     "rqcore_relay_up", "rqcore_relay_backlog", "rqcore_relay_oldest_timestamp_seconds",
-    "rqcore_relay_bytes_total", "rqcore_webhook_attempts_total", "rqcore_spool_free_bytes",
+    "rqcore_relay_bytes_total", "rqcore_webhook_attempts_total", "rqcore_webhook_endpoint_up",
+    "rqcore_spool_free_bytes",
     "rqcore_spool_free_inodes", "rqcore_spool_refusing", "rqcore_http_request_duration_seconds",
 }  # fmt: skip
 
