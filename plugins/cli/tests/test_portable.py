@@ -339,6 +339,39 @@ def test_what_had_changed_before_is_said_and_needs_a_word(here: Spool, there: Sp
     assert len(imported.problems) == 1
 
 
+def test_what_an_import_would_refuse_is_left_out_and_told(here: Spool, there: Spool) -> None:
+    ref = here.add(State.ERR, files={"file": b"content"})
+    folder = Path(locate(here.instance, ref)[1])
+    for name in ("rqmsg.json", "SHA256SUMS", "pid", ".hidden", "my notes", "attach/what?"):
+        (folder / name).write_text("x")
+    deep = folder / "job" / "/".join(["d"] * 40)
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("x")
+    data, [done] = here.export(ref)
+    assert sorted(problem.split(" was left out")[0] for problem in done.problems) == [
+        "attach/what?", f"job/{'d/' * 40}file", "my notes",
+    ]  # fmt: skip
+    [imported] = there.take(data)
+    _, folder = there.load("prep", imported.msg_id)
+    assert sorted(os.listdir(folder)) == ["attach", "digests.json", "msg", "status"]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_told(here: Spool) -> None:
+    ref = here.add(State.ERR, files={"file": b"x" * 100_000})
+    file = Path(locate(here.instance, ref)[1]) / "attach" / "file"
+
+    def cut(passed: int) -> None:
+        if passed > 1000:  # the first piece of it
+            os.truncate(file, 1000)
+
+    tar = Export(io.BytesIO(), here.instance, 1, cut)
+    with pytest.raises(RqError, match=r"attach/file of work/.* became shorter while it was read"):
+        tar.add(ref)
+    file.unlink()
+    os.mkfifo(file)
+    assert here.export(ref)[1][0].attachments == 0, "what is no file is none"
+
+
 # Damaged and hostile files
 
 

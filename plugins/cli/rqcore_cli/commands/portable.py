@@ -20,7 +20,7 @@ from rqcore_cli.names import MESSAGE, QUEUE
 from rqcore_cli.output import clean, echo, echo_json
 from rqcore_cli.portable.exporting import Export, Exported, locate, sizes
 from rqcore_cli.portable.importing import Import, Imported, Wishes
-from rqcore_cli.portable.layout import SUFFIX, ArchiveError
+from rqcore_cli.portable.layout import ATTACH, SUFFIX, ArchiveError
 from rqcore_cli.portable.pace import Pace
 from rqcore_cli.refs import Ref, find_ref, split_ref
 from rqcore_cli.selection import filter_options, messages, read_filter, read_states
@@ -73,7 +73,7 @@ def export(ctx: click.Context, /, targets: tuple[str, ...], **given: Any) -> Non
     for one in done:
         for problem in one.problems:
             app.warn(f"{one.queue}/{one.msg_id}: {clean(problem)}")
-    if any("not what was attached" in problem for one in done for problem in one.problems):
+    if any(problem.startswith(ATTACH) for one in done for problem in one.problems):
         ctx.exit(Exit.FAILED)
 
 

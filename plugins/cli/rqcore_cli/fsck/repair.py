@@ -63,12 +63,16 @@ def _aside(path: str, finding: Finding) -> Finding:
         f"{finding.msg_id}.pid" if finding.kind == "stale-pid" else os.path.basename(finding.path)
     )
     target = _free(lost, name.lstrip(".") or "nameless")
-    try:
-        durable.move_dir(finding.path, target)
-    except FileNotFoundError:
-        return replace(finding, done="it is gone")
+    # The reason first: nothing lies there unexplained, whatever is killed when.
     reason = f"{finding.kind}: {finding.text}\nfrom: {below}\nat: {words.moment(time())}\n"
     durable.write_file(f"{target}.reason", reason.encode("utf-8", "surrogateescape"))
+    try:
+        durable.move_dir(finding.path, target)
+    except OSError as error:
+        durable.remove_file(f"{target}.reason")
+        if isinstance(error, FileNotFoundError):
+            return replace(finding, done="it is gone")
+        raise
     return replace(finding, done=f"moved to {LOST}/{os.path.basename(target)}")
 
 

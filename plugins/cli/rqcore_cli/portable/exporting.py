@@ -25,12 +25,13 @@ from rqcore.lifecycle import State
 from rqcore.message import full_id, load_message
 from rqcore.stores.ids import hashed_path
 from rqcore_cli.portable import layout
-from rqcore_cli.portable.layout import About
+from rqcore_cli.portable.layout import About, ArchiveError
 from rqcore_cli.refs import Ref
 from rqcore_cli.spoolstore import require_directories
 
 _HASHED = (State.DONE, State.RELAYED)
-_MOMENT = {"pid"}
+#: Of the moment, or what an export itself adds (the message may have come out of one by hand).
+_NOT_ITS_OWN = {"pid", layout.ABOUT, layout.SUMS}
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class Export:
             name = f"{ref.queue}/{ref.msg_id}"
             sums = self._put(f"{name}/{layout.ABOUT}", layout.ABOUT, about.to_json())
             known = _digests(folder)
-            for path in sorted(_files(folder, done), key=layout.order):
+            for path in sorted(_taken(name, _files(folder, done), done), key=layout.order):
                 digest = self._copy(name, path, folder, done)
                 sums += layout.sum_line(path, digest)
                 _compare(path, digest, known, done)
@@ -129,10 +130,13 @@ class Export:
         return layout.sum_line(path, hashlib.sha256(data).hexdigest())
 
     def _copy(self, name: str, path: str, folder: int, done: Exported) -> str:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except OSError as error:
+            raise RqError(f"{path} of {name} cannot be read: {error.strerror}") from None
         with open(fd, "rb", buffering=0) as file:
             info = os.fstat(fd)
-            hashed = _Hashed(file, self._tell)
+            hashed = _Hashed(file, info.st_size, f"{path} of {name}", self._tell)
             self._member(f"{name}/{path}", info.st_size, int(info.st_mtime), hashed)
         done.bytes += info.st_size
         done.attachments += path.startswith(layout.ATTACH)
@@ -147,18 +151,26 @@ class Export:
 
 
 class _Hashed:
-    """A file that is hashed while it is read."""
+    """A file that is hashed while ``size`` bytes of it are read; ``what`` it is called in errors."""
 
-    def __init__(self, file: io.RawIOBase | Any, tell: Callable[[int], None]) -> None:
+    def __init__(self, file: Any, size: int, what: str, tell: Callable[[int], None]) -> None:
         self.sha256 = hashlib.sha256()
         self._file = file
+        self._left = size
+        self._what = what
         self._tell = tell
 
     def read(self, size: int) -> bytes:
-        """So many bytes, fewer only at its end."""
-        data: bytes = self._file.read(size)
-        while data and len(data) < size and (more := self._file.read(size - len(data))):
-            data += more
+        """So many bytes, fewer only at its end.  Raises `RqError`."""
+        data = b""
+        try:
+            while len(data) < size and (more := self._file.read(size - len(data))):
+                data += more
+        except OSError as error:
+            raise RqError(f"{self._what} cannot be read: {error.strerror}") from None
+        self._left -= len(data)
+        if len(data) < size and self._left > 0:
+            raise RqError(f"{self._what} became shorter while it was read; try again")
         self.sha256.update(data)
         self._tell(len(data))
         return data
@@ -186,13 +198,24 @@ def _hold(msg: int, ref: Ref) -> None:
         raise NotFoundError(f"{ref} is just being removed") from None
 
 
+def _taken(name: str, paths: Iterator[str], done: Exported) -> Iterator[str]:
+    """Those that an import would take in again."""
+    for path in paths:
+        try:
+            layout.split(f"{name}/{path}")
+        except ArchiveError as error:
+            done.problems.append(f"{path} was left out: {error}")
+        else:
+            yield path
+
+
 def _files(folder: int, done: Exported) -> Iterator[str]:
     """The files of a message, by their paths in its directory; what is left out is told."""
     for name in os.listdir(folder):
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode) and name in ("attach", "job"):
             yield from _below(folder, name, done)
-        elif stat.S_ISREG(mode) and name not in _MOMENT and not name.startswith("."):
+        elif stat.S_ISREG(mode) and name not in _NOT_ITS_OWN and not name.startswith("."):
             yield name
 
 
