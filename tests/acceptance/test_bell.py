@@ -1,7 +1,8 @@
-"""The word to the own queue: it comes in order, survives a socket that is not there, and waits never."""
+"""Calling held messages by the queue's socket: nothing waits, and a lost connection costs no call."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,73 +10,77 @@ from pathlib import Path
 import pytest
 
 from rqcore.bell import Bell
-from rqcore.testing import PATIENCE
-from rqcore.wire import Decoder, encode
+from rqcore.wire import Decoder
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "queue.sock")
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(f"{tmp_path}/queue.sock")
+        sock.listen()
+        yield sock
 
 
-@pytest.fixture
-def bell(path: str) -> Iterator[Bell]:
-    made = Bell(path)
-    yield made
-    made.close()
+def called(connection: socket.socket) -> list[str]:
+    """The messages that were called on a connection so far, in the order of the requests."""
+    connection.settimeout(0.0)
+    data = b""
+    try:
+        while block := connection.recv(1 << 16):
+            data += block
+    except BlockingIOError:
+        pass
+    return [json.loads(p.partition(b" ")[2])["msg_id"] for p in Decoder().feed(data)]
 
 
-def listen(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(path)
-    sock.listen()
-    sock.settimeout(PATIENCE)
-    return sock
+def test_the_first_starts_first(listener: socket.socket, tmp_path: Path) -> None:
+    bell = Bell(f"{tmp_path}/queue.sock")
+    bell.ring(["1", "2"])
+    bell.ring([])
+    connection, _ = listener.accept()
+    with connection:
+        assert called(connection) == ["2", "1"]  # each that is sent to the front passes the others
+        connection.sendall(b"answers that nobody looks at")
+        bell.ring(["3"])
+        assert called(connection) == ["3"]
+    bell.close()
 
 
-def heard(sock: socket.socket, count: int) -> list[bytes]:
-    decoder, found = Decoder(), list[bytes]()
-    sock.settimeout(PATIENCE)
-    while len(found) < count:
-        found += decoder.feed(sock.recv(4096))
-    return found
+def test_a_connection_that_ended_is_made_anew(listener: socket.socket, tmp_path: Path) -> None:
+    bell = Bell(f"{tmp_path}/queue.sock")
+    bell.ring(["1"])
+    listener.accept()[0].close()
+    bell.ring(["2"])
+    connection, _ = listener.accept()
+    with connection:
+        assert called(connection) == ["2"]
+    bell.close()
 
 
-def asked(number: str) -> bytes:
-    return b'run_message {"msg_id": "%s"}' % number.encode()
-
-
-def test_the_first_to_start_is_sent_to_the_front_last(bell: Bell, path: str) -> None:
-    with listen(path) as server:
-        bell.ring(["1", "2"])
-        with server.accept()[0] as there:
-            assert heard(there, 2) == [asked("2"), asked("1")]
-            there.send(encode(b'["ok"]'))
-            bell.ring(["3"])
-            assert heard(there, 1) == [asked("3")]
-
-
-def test_what_could_not_be_sent_is_sent_later(bell: Bell, path: str) -> None:
-    bell.ring(["1"])  # nobody listens yet
-    with listen(path) as server:
-        bell.ring(["2"])
-        there, _ = server.accept()
-        assert heard(there, 2) == [asked("1"), asked("2")]
-        there.close()
-        bell.ring(["3"])  # it notices that the connection is gone
-        bell.ring(["4"])
-        with server.accept()[0] as again:
-            assert heard(again, 2) == [asked("3"), asked("4")]
-
-
-def test_a_socket_that_takes_nothing_holds_nobody_up(bell: Bell, path: str) -> None:
-    count = 20_000
-    with listen(path) as server:
-        bell.ring(str(number) for number in range(count))  # more than any buffer holds
-        with server.accept()[0] as there:
-            decoder, found = Decoder(), list[bytes]()
-            while len(found) < count:
-                there.settimeout(PATIENCE)
-                found += decoder.feed(there.recv(1 << 20))
+def test_a_queue_that_is_busy_or_away_gets_them_later_and_whole(
+    listener: socket.socket, tmp_path: Path
+) -> None:
+    away = Bell(f"{tmp_path}/nobody.sock")
+    away.ring(["1"])
+    bell = Bell(f"{tmp_path}/queue.sock")
+    many = [f"{number:05d}" for number in range(20_000)]
+    bell.ring(many)  # more than a socket takes in
+    connection, _ = listener.accept()
+    connection.close()  # in the midst of a call
+    bell.ring(["last"])
+    connection, _ = listener.accept()
+    got: list[str] = []
+    decoder = Decoder()
+    with connection:
+        connection.settimeout(0.0)
+        while "last" not in got:
+            try:
+                got += [
+                    json.loads(p.partition(b" ")[2])["msg_id"]
+                    for p in decoder.feed(connection.recv(1 << 20))
+                ]
+            except BlockingIOError:
                 bell.ring([])
-    assert found[-1] == asked("0")
+    assert got[-1] == "last"
+    assert got[:-1] == many[::-1][len(many) - len(got) + 1 :]
+    bell.close()

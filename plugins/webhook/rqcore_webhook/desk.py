@@ -25,10 +25,10 @@ from time import time
 from typing import Any
 
 from rqcore import durable
+from rqcore.bell import Bell
 from rqcore.hookspecs import Delay, Hold, QueueInfo
 from rqcore.lifecycle import State
 from rqcore.message import Message
-from rqcore_webhook.bell import Bell
 from rqcore_webhook.clerk import tell
 from rqcore_webhook.health import Files, Health, target_of
 from rqcore_webhook.options import Options
