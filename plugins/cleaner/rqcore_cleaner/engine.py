@@ -85,8 +85,13 @@ class Cleaning:
                 self.report.unfit[queue] = problem
                 continue
             path = str(self._instance.queue_dir(queue))
-            for state in states:
-                yield plan(queue, path, state, self._rule_for(queue, state), now)
+            try:
+                yield from [
+                    plan(queue, path, state, self._rule_for(queue, state), now) for state in states
+                ]
+            except OSError as error:  # it belongs to another user
+                reason = f"{error.filename} cannot be read: {error.strerror}"
+                self.report.unfit[queue] = f"{reason}; clean as the instance's owner"
 
     def _problem(self, queue: str) -> str:
         """Why a queue cannot be cleaned; empty when it can."""

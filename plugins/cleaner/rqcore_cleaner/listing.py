@@ -85,9 +85,10 @@ def size(path: str) -> int:
     """The bytes on the disk that go with a message.
 
     A file that has more names than one, an attachment that a clone shares for instance, counts by its
-    share: all who have it together count it once.
+    share: all who have it together count it once.  What is mounted in it does not go with it.
     """
-    total, folders = _taken(path), [path]
+    total, device = _taken(path)
+    folders = [path]
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
@@ -96,7 +97,7 @@ def size(path: str) -> int:
                         info = entry.stat(follow_symlinks=False)
                         is_dir = entry.is_dir(follow_symlinks=False)
                         total += info.st_blocks * _BLOCK // (1 if is_dir else max(1, info.st_nlink))
-                        if is_dir:
+                        if is_dir and info.st_dev == device:
                             folders.append(entry.path)
         except OSError:
             continue
@@ -111,11 +112,13 @@ def made(msg_id: str) -> float:
         return 0.0
 
 
-def _taken(path: str) -> int:
+def _taken(path: str) -> tuple[int, int]:
+    """The bytes of the directory itself, and its device."""
     try:
-        return os.stat(path, follow_symlinks=False).st_blocks * _BLOCK
+        info = os.stat(path, follow_symlinks=False)
     except OSError:
-        return 0
+        return 0, -1
+    return info.st_blocks * _BLOCK, info.st_dev
 
 
 def _changed(path: str) -> float:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rqcore_cleaner import leftovers, removal, totals
 from rqcore_cleaner.choosing import Candidate
+from rqcore_cleaner.engine import Cleaning
+from rqcore_cleaner.options import DiskOptions
 from rqcore_cleaner.removal import Remover, Tally
+from rqcore_cleaner.rules import Rule
 from rqcore_cleaner.script import main
 
-from rqcore.instance import Instance
+from rqcore.instance import Instance, init_instance
 from rqcore.lifecycle import State
 
 if TYPE_CHECKING:
@@ -93,8 +100,9 @@ def queues(lay: Lay) -> dict[str, Callable[[Path], Any]]:
     """
     made: dict[str, Callable[..., Any]] = {
         "plain": plain, "one": partial(done, days=(1.9, 1.5, 0.5)), "other": done, "rich": rich,
-        "held": partial(done, days=(1.9, 1.8, 1.7)), "again": again, "shut": shut, "alive": done,
-        "taken": lambda queue, lay: lay(queue, "err", 5), "many": many, "shown": shown,
+        "held": partial(done, days=(1.9, 1.8, 1.7)), "again": again, "shut": shut,
+        "alive": done, "tty": done, "many": many, "shown": shown,
+        "taken": lambda queue, lay: lay(queue, "err", 5),
         "careful": partial(done, days=(1.9, 1.8)), **dict.fromkeys(ASKED, asked),
     }  # fmt: skip
     return {name: partial(fill, lay=lay) for name, fill in made.items()}
@@ -339,6 +347,31 @@ def test_it_asks_and_says_in_json_what_it_did(cleaned: Cleaned) -> None:
     assert (result.err, result.json()["removed"]) == ("nothing to remove\n", 0)
 
 
+@pytest.mark.parametrize(("said", "status"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_it_can_be_answered(cleaned: Cleaned, said: str, status: int) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "rqcore_cli", "clean", "--queue", "tty", "--hours", "24"]
+    environ = {**cleaned.rq.environ, "RQ_DIR": str(cleaned.rq.directory), "NO_COLOR": "1"}
+    with subprocess.Popen(
+        command, stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL, env=environ
+    ) as process:
+        os.close(theirs)
+        shown = ""
+        while "[y/N]" not in shown:
+            shown += os.read(ours, 4096).decode()
+        assert "\rlooking at tty/done" in shown
+        assert "Remove 1 message, " in shown
+        os.write(ours, f"{said}\n".encode())
+        # The terminal of a process that has ended gives an error.
+        with suppress(OSError):
+            while data := os.read(ours, 4096):
+                shown += data.decode()
+    os.close(ours)
+    assert process.returncode == status, shown
+    assert ("removed 1 message" in shown) is (said == "y")
+    assert counts(cleaned, "tty") == ({} if said == "y" else {"done": 1})
+
+
 @pytest.mark.parametrize(
     ("words", "status", "text"),
     [
@@ -373,3 +406,26 @@ def test_a_queue_that_does_not_answer_costs_only_itself(
         (queue / "config.json").unlink()
     cleaned.rq.ask("cleaner", "run_message", {"msg_id": message["msg_id"]})
     assert cleaned.rq.until("cleaner", message["msg_id"])["state"] == "done"
+
+
+def test_a_directory_that_cannot_be_read_costs_only_its_queue(
+    tmp_path: Path, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance, _ = init_instance(tmp_path / "rq", host="localhost")
+    for name in ("bad", "good"):
+        lay(instance.queue_dir(name), "done", 5)
+        config = {"name": name, "script": "/bin/true"}
+        instance.queue_config_file(name).write_text(json.dumps(config))
+    real = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        if str(path).endswith("bad/done"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    cleaning = Cleaning(instance, lambda *_: Rule(age=1), lambda _: None, DiskOptions())
+    cuts = list(cleaning.plans(["bad", "good"], [State.DONE]))
+    assert [(cut.queue, cut.most) for cut in cuts] == [("good", 1)]
+    reason = f"{instance.queue_dir('bad')}/done cannot be read: Permission denied"
+    assert cleaning.report.unfit == {"bad": f"{reason}; clean as the instance's owner"}

@@ -38,6 +38,13 @@ class Disk:
         )
 
 
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test tells the plugin's module is forgotten after it."""
+    monkeypatch.setattr(plugin, "_options", Options())
+    monkeypatch.setattr(plugin, "_guard", None)
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk()
@@ -249,6 +256,23 @@ def test_a_rule_for_a_queue_that_is_not_there_is_told(spool: Path) -> None:
     assert [(check.level, check.text) for check in found] == [
         ("warning", 'a rule names tset, and there is no such queue; did you mean "test"?')
     ]
+
+
+def test_the_plugin_gives_checks_and_metrics(
+    spool: Path, fake: Disk, rq_hooks: Callable[..., Hooks]
+) -> None:
+    hooks, info = rq_hooks(cleaner=plugin), InstanceInfo(str(spool), "http://a:1/", {})
+    hooks.configure(info, {"cleaner": {"disk": {"refuse": "1kB", "warning": "2kB"}}})
+    fake.free = 999
+    found = hooks.collect_checks(info)
+    assert [(name, check.name, check.level) for name, check in found] == [
+        ("cleaner", "disk", "critical"), ("cleaner", "cleaner", "ok"),
+    ]  # fmt: skip
+    names = [family.name for family in plugin.rq_collect_metrics(info)]
+    assert "rqcore_spool_refusing" in names
+    site = FakeSite(spool)
+    assert [panel.title for panel in plugin.rq_web_overview_panels(site)] == ["The disk"]
+    assert len(plugin.rq_web_queue_panels(site, {"name": "cleaner"})) == 2
 
 
 def test_metrics_have_the_names_of_the_field(spool: Path, fake: Disk) -> None:

@@ -194,7 +194,9 @@ def test_the_manager_is_told_if_it_has_ears(instance: Instance, kind: str) -> No
 def test_a_running_instance_writes_on_in_a_new_log(rq_instance: RunningInstance) -> None:
     rq = rq_instance
     rq.use_plugins("cli", "cleaner")
-    rq.configure(plugins={"cleaner": {"logs": {"size": 1}}})
+    options = {"logs": {"size": 1}, "deleted_queues": "0s", "retention": {"tset": {"done": "keep"}}}
+    rq.configure(plugins={"cleaner": options})
+    (rq.directory / "queue" / "old.deleted.1" / "done").mkdir(parents=True)
     rq.queue("test", "#!/bin/sh\necho done fine >&3\n")
     rq.start()
     folder = rq.directory / "log"
@@ -203,7 +205,13 @@ def test_a_running_instance_writes_on_in_a_new_log(rq_instance: RunningInstance)
         inotify.add(str(folder), Inotify.CREATE)
         msg_id = rq.send("cleaner", param1="ALLQUEUES")
         message = rq.until("cleaner", msg_id)
-        assert message["status"] == "done - removed 0 messages, 0 B; rotated test.log"
+        parts = message["status"].split("; ")
+        assert parts[:2] == ["done - removed 0 messages, 0 B", "rotated test.log"]
+        assert parts[2].startswith("removed 1 deleted queue, ")
+        assert parts[3:] == [
+            "a rule names tset, and there is no such queue", 'did you mean "test"?'
+        ]  # fmt: skip
+        assert not list(rq.directory.glob("queue/*.deleted.*"))
         while not (folder / "test.log").exists():
             inotify.read()
     finally:
