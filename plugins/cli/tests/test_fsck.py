@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,10 +16,11 @@ from rqcore_cli.fsck.check import Report, check_places, check_queue
 from rqcore_cli.fsck.compare import compare
 from rqcore_cli.fsck.finding import KINDS
 from rqcore_cli.fsck.message import living
+from rqcore_cli.fsck.repair import repair
 from rqcore_cli.fsck.spool import Walk
 
 from rqcore import recovery
-from rqcore.durable import take_file
+from rqcore.durable import lock_file, take_file
 from rqcore.errors import UnreachableError
 from rqcore.lifecycle import State, Step
 from rqcore.message import Message
@@ -275,6 +277,47 @@ def test_a_script_that_outlived_its_queue_is_told_of(spool: Spool) -> None:
     assert living(str(spool.of(State.ERR))) == os.getpid()
     (spool.of(State.ERR) / "pid").write_text(f"{os.getpid()}\n")
     assert living(str(spool.of(State.ERR))) == 0, "Ruby's RQ wrote no beginning: that is nobody"
+
+
+def test_a_repair_that_comes_too_late_changes_nothing(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spool.of(State.QUE) / "msg").unlink()
+    _move(spool.of(State.DONE), spool.path / "done/20200101/00/00")
+    found = {f.kind: f for f in spool.check().findings}
+    before = everything(spool.path)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", _refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            repair(str(spool.path), found["half-written"])
+    spool.of(State.DONE).mkdir(parents=True)
+    assert repair(str(spool.path), found["misfiled"]).done.startswith("left alone")
+    spool.of(State.DONE).rmdir()
+    for path in (found["half-written"].path, found["misfiled"].path):
+        Path(path).rename(spool.path / "elsewhere")
+        shutil.rmtree(spool.path / "elsewhere")
+    assert repair(str(spool.path), found["half-written"]).done == "it is gone"
+    assert repair(str(spool.path), found["misfiled"]).done == "it is gone"
+    assert repair(str(spool.path), found["unfinished"]).done == ""
+    assert everything(spool.path) - before == {"lost+found"}
+
+
+def _refuse(old: str, new: str) -> None:
+    raise OSError(5, "Input/output error", old)
+
+
+def test_a_queue_that_just_starts_is_not_repaired(spool: Spool) -> None:
+    (spool.of(State.QUE) / "msg").unlink()
+    lock = lock_file(spool.path / "queue.pid", b"")
+    assert lock is not None
+
+    def nobody(order: str, args: Mapping[str, Any] | None) -> Any:
+        raise UnreachableError("it does not answer yet")
+
+    report = check_queue(spool.instance, "work", nobody, deep=False, mend=True, tell=lambda _: None)
+    os.close(lock)
+    assert report.problems == ["queue work has just been started; run rq fsck --repair once more"]
+    assert not any(finding.done for finding in report.findings)
 
 
 def test_what_is_gone_at_the_second_look_was_never_wrong(spool: Spool) -> None:

@@ -641,6 +641,12 @@ def test_many_at_once_through_a_pipe(rq: Rq, running: RunningInstance, tmp_path:
     assert (told.out, told.err) == ("", "no message to export\n")
     listed = rq("export", *sent, "-o", "all.rqmsg", "--json").json()
     assert [item["msg_id"] for item in listed["messages"]] == [s.split("/")[1] for s in sent]
+    status, seen = rq.on_terminal("export", *sent, "-o", "-")
+    assert (status, "a tar is not for a terminal" in seen) == (2, True)
+    status, seen = rq.on_terminal("export", *sent, "-o", "all.rqmsg", "--force")
+    assert (status, "all.rqmsg" in seen) == (0, True)
+    assert "cannot be written" in rq("export", sent[0], "-o", "no/such/file", status=1).err
+    assert "is one message" in rq("export", sent[0], "--state", "que", "-o", "x", status=2).err
     (rq.cwd / "bad.rqmsg").write_bytes(data.stdout[:700])
     both = rq("import", "bad.rqmsg", "all.rqmsg", "none.rqmsg", status=1)
     assert both.out.split() == sent, "the others are taken all the same"

@@ -86,6 +86,10 @@ def chosen(instance: Instance, named: tuple[str, ...]) -> list[str]:
     there = instance.queue_names()
     if RELAY not in there:
         raise NotFoundError("there is no queue relay here; start RQ with rqcore-relay: rq restart")
+    if instance.admin_state(RELAY) == "DOWN":
+        raise RefusedError(
+            "queue relay is DOWN and takes no message; bring it up: rq queue up relay"
+        )
     for name in named:
         if name not in there:
             raise NotFoundError(f"there is no queue {name}; see all with: rq queue ls")
@@ -105,6 +109,8 @@ def obstacles(instance: Instance, peer: str, queues: list[str]) -> tuple[list[st
 
     options = read_options(str(instance.directory))
     warnings, rich = [], False
+    if instance.admin_state(RELAY) == "PAUSE":
+        warnings.append("relay is paused, and sends nothing before: rq queue resume relay")
     try:
         with Http(Origin.of(peer), options, options.peer(peer)) as http:
             rich = is_rqcore(http.request("OPTIONS", f"{http.origin.root}api/v1/uploads"))

@@ -245,6 +245,22 @@ def test_a_peer_that_is_away_is_told_and_waited_for(paused: Pair) -> None:
     paused.near.ask("relay", "delete_message", {"msg_id": copy["msg_id"]})
 
 
+def test_a_relay_that_is_down_refuses_and_nothing_leaves(paused: Pair) -> None:
+    msg_id = sent(paused, b"x")
+    down = paused.near.directory / "config" / "relay.down"
+    down.touch()
+    words = ("evacuate", "--to", peer(paused), "--queue", "test", "--yes")
+    assert "rq queue up relay" in rq(paused, *words, status=4).stderr
+    with pytest.raises(RefusedError, match="DOWN"):
+        evacuated(paused)
+    assert paused.near.message("test", msg_id)["state"] == "que"
+    down.unlink()
+    with paused.held("relay"):
+        assert "rq queue resume relay" in rq(paused, *words, "--dry-run").stderr
+    rq(paused, *words, "--wait")
+    assert notes(paused) == []
+
+
 def test_two_at_a_time_are_one_too_many(pair: Pair) -> None:
     with Evacuation(str(pair.near.directory)):
         with pytest.raises(RefusedError, match="another rq evacuate is at work"):
