@@ -296,8 +296,8 @@ def _refuse_unfit(instance: Instance) -> None:
 
 
 def _is_leftover(directory: Path, name: str) -> bool:
-    # A file system of one's own, just made, is as good as empty.
-    if name == "lost+found":
+    # A file system of one's own, just made, is as good as empty; so is a new user's home (.profile).
+    if name == "lost+found" or name.startswith("."):
         return True
     path = directory / name
     return name in _DIRS and not path.is_symlink() and path.is_dir() and not os.listdir(path)

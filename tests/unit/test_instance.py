@@ -288,6 +288,7 @@ def test_a_new_instance_can_be_used_at_once(tmp_path: Path) -> None:
 
 def test_an_empty_directory_and_what_a_crash_left_are_filled(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".profile").touch()  # it is the new home of a user
     for name in ("config", "queue"):
         (tmp_path / name).mkdir()
     made, _ = init_instance(tmp_path, host="h")
