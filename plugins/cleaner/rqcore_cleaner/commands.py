@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import time
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
 from rqcore import words
-from rqcore.instance import Instance
+from rqcore.faces import App
 from rqcore.lifecycle import State
 from rqcore_cleaner import listing
 from rqcore_cleaner.engine import Cleaning, Report, check_queues, counted, survey
@@ -25,23 +25,6 @@ from rqcore_cleaner.rules import BY_DEFAULT, CLEANED, Rule, rule_for
 #: The exit statuses of every command of `rq`.
 _FAILED, _UNREACHABLE = 1, 5
 _HOUR = 3600.0
-
-
-class App(Protocol):
-    """What ``rq`` gives its commands, as far as this one uses it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that is meant."""
-
-    def known(self, name: str) -> str:
-        """The name itself if there is such a queue.  Raises `RqError`."""
-
-    def say(self, text: str) -> None:
-        """Tell what happened, on stderr."""
-
-    def warn(self, text: str) -> None:
-        """Tell what must be known, on stderr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +132,7 @@ def _run(app: App, asked: Asked) -> int:
     if asked.as_json and asked.dry_run:
         click.echo(json.dumps(rows, indent=2))
     elif not asked.as_json:
-        _print(rows)
+        _print(app, rows)
     messages, taken = (sum(row[key] for row in rows) for key in ("messages", "bytes"))
     if not messages:
         app.say("nothing to remove")
@@ -195,11 +178,11 @@ def _confirm(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _print(rows: Sequence[dict[str, Any]]) -> None:
+def _print(app: App, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     now = time()
-    _table(
+    app.table(
         ("QUEUE", "STATE", "WOULD GO", "OF", "BYTES", "OLDEST", "NEWEST", "KEEPS", "BEING READ"),
         [
             (
@@ -218,19 +201,6 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 def _age(msg_id: str | None, now: float) -> str:
     return "-" if msg_id is None else words.span(now - listing.made(msg_id))
-
-
-def _table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Iterable[str]
-) -> None:
-    cells = [list(columns), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for name, cell, width in zip(columns, row, widths, strict=True)
-        ]
-        click.echo("  ".join(padded).rstrip())
 
 
 class _Progress:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from markupsafe import Markup
 
-from rqcore.instance import Instance
+from rqcore.faces import Panel, Site
 from rqcore.words import moment, size, span_in_words
 from rqcore_cleaner import disk, totals
 from rqcore_cleaner.disk import Level, Part
@@ -22,24 +22,6 @@ from rqcore_cleaner.leftovers import leftovers
 from rqcore_cleaner.options import Options
 
 _MOST = 50
-
-
-class Site(Protocol):
-    """The site, as far as this module uses it."""
-
-    @property
-    def instance(self) -> Instance:
-        """The instance that it shows."""
-
-    def url(self, path: str = "") -> str:
-        """The URL of a path below the root."""
-
-
-class Panel(NamedTuple):
-    """A panel of a page."""
-
-    title: str
-    content: Markup
 
 
 def overview(site: Site, options: Options) -> list[Panel]:

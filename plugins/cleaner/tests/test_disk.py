@@ -300,11 +300,17 @@ def test_totals_that_make_no_sense_count_as_none(spool: Path, text: str) -> None
 
 
 class FakeSite:
+    settings: Any = None
+    hooks: Any = None
+
     def __init__(self, directory: Path) -> None:
         self.instance = Instance(directory)
 
     def url(self, path: str = "") -> str:
         return f"/root/{path}"
+
+    def page(self, request: Any, title: str, content: object, status: int = 200) -> Any:
+        raise NotImplementedError
 
 
 def test_the_first_page_speaks_of_the_disk_only_while_it_fills(spool: Path, fake: Disk) -> None:
