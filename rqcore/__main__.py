@@ -47,6 +47,7 @@ def _run(instance: Instance, *, external: bool) -> None:
     from rqcore.plugins import load_plugins  # noqa: PLC0415
     from rqcore.server import Server  # noqa: PLC0415
 
+    instance.check_owner()  # before its plugins are loaded
     os.chdir(instance.directory)
     settings, warnings = instance.load_config()
     logs.use_format(settings.log_format)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Iterable, Mapping
@@ -148,6 +149,15 @@ class Instance:
         raw, odd = decode_json(_read(file, "restore the file, or what it is a link to"), file)
         config, warnings = parse_queue(raw, file, name)
         return config, odd + warnings
+
+    def check_owner(self) -> None:
+        """Refuse to be root in a directory of somebody else, who could so become root by a script."""
+        owner = self.directory.stat().st_uid
+        if os.geteuid() == 0 and owner != 0:
+            raise StartError(
+                f"RQ must run as the owner of {self.directory}, which belongs to {_user(owner)}. "
+                f"Become that user, or: chown -R root {self.directory}"
+            )
 
     def use_tmp_dir(self, config: InstanceConfig) -> Path:
         """Where uploads wait, known to be writable; the instance's own is made when missing.
@@ -347,6 +357,13 @@ def _read(file: str, remedy: str) -> bytes:
         fix = "run as the instance's owner, or correct the file's owner and mode"
         raise ConfigError([Problem(file, "", None, reason, fix)]) from error
     raise ConfigError([Problem(file, "", None, "is not a regular file", "put the config there")])
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _reason(error: Exception) -> str:

@@ -303,6 +303,17 @@ def test_an_instance_is_not_made_twice(made: Instance) -> None:
     assert made.config_file.read_bytes() == before
 
 
+def test_root_does_not_run_what_belongs_to_somebody_else(
+    made: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.check_owner()
+    if os.geteuid() == 0:
+        os.chown(made.directory, 12345, 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(StartError, match=r"belongs to .*\. Become that user, or: chown -R root "):
+        made.check_owner()
+
+
 @pytest.mark.parametrize("stranger", ["notes.txt", "queue", "config"])
 def test_a_directory_in_use_is_left_alone(tmp_path: Path, stranger: str) -> None:
     if stranger == "notes.txt":

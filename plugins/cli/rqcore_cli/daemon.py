@@ -45,6 +45,7 @@ def start(instance: Instance, *, plugins: bool, patience: float) -> int:
 
     Raises `StartError` with the end of its log when it cannot start, or is not ready in time.
     """
+    instance.check_owner()  # or its log would be somebody else's
     file = log_file(instance)
     try:
         os.makedirs(instance.log_dir, exist_ok=True)
