@@ -198,6 +198,10 @@ def test_the_directory_s_modes_and_missing_parts_are_put_right(
     folder = rq_instance.directory
     rq_instance.configure(basic_auth={"realm": "r", "users": {"u": "p"}})
     (folder / "config" / "config.json").chmod(0o644)
+    (folder / "queue" / "plain").mkdir()
+    (folder / "queue" / "plain" / "config.json").write_text(
+        '{"name": "plain", "script": "/bin/true"}'
+    )
     (folder / "plugins" / "mine.py").write_text("")
     (folder / "plugins").chmod(0o777)
     (folder / "log").rmdir()

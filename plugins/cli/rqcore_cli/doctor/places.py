@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from rqcore import durable
 from rqcore.address import reachable
 from rqcore.errors import RqError, StartError
 from rqcore.hookspecs import Check
+from rqcore_cli.app import user_name
 from rqcore_cli.doctor.patient import Patient
 
 _DIRECTORIES = {"queue": 0o755, "log": 0o755, "plugins": 0o755}
@@ -32,10 +32,10 @@ def owner(patient: Patient) -> Iterator[Check]:
     """Does everything belong to who runs it?"""
     root = patient.instance.directory
     expected = os.stat(root).st_uid
-    name = _user(expected)
+    name = user_name(expected)
     if os.geteuid() not in (expected, 0):
         yield Check(
-            "owner", "warning", f"{root} belongs to {name}, and you are {_user(os.geteuid())}",
+            "owner", "warning", f"{root} belongs to {name}, and you are {user_name(os.geteuid())}",
             f"look at it as {name}: what only that user may see is not seen here",
         )  # fmt: skip
     strangers = [path for path in _looked_at(patient) if os.lstat(path).st_uid != expected]
@@ -43,7 +43,7 @@ def owner(patient: Patient) -> Iterator[Check]:
         more = f", and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         yield Check(
             "owner", "critical",
-            f"{strangers[0]} belongs to {_user(os.lstat(strangers[0]).st_uid)}, not to {name}{more}",
+            f"{strangers[0]} belongs to {user_name(os.lstat(strangers[0]).st_uid)}, not to {name}{more}",
             f"RQ cannot work with it: chown -R {name} {root}",
         )  # fmt: skip
     else:
@@ -54,8 +54,8 @@ def owner(patient: Patient) -> Iterator[Check]:
             uid = os.stat(f"/proc/{manager['pid']}").st_uid
             if uid != expected:
                 yield Check(
-                    "owner", "warning", f"RQ runs as {_user(uid)}, its directory belongs to {name}",
-                    f"what it writes will belong to {_user(uid)}: run it as {name}",
+                    "owner", "warning", f"RQ runs as {user_name(uid)}, its directory belongs to {name}",
+                    f"what it writes will belong to {user_name(uid)}: run it as {name}",
                 )  # fmt: skip
 
 
@@ -83,8 +83,11 @@ def modes(patient: Patient) -> Iterator[Check]:
 
 
 def _is_secret(patient: Patient, path: Path) -> bool:
-    """The main config is one where there are passwords in it; the others always are."""
-    return path.name != "config.json" or bool(patient.config and patient.config.basic_auth)
+    """The main config is one where there are passwords in it; no queue's is; the others always are."""
+    if path.name != "config.json":
+        return True
+    config = patient.config
+    return path == patient.instance.config_file and bool(config and config.basic_auth)
 
 
 def _chmod(path: Path, mode: int) -> Callable[[], str]:
@@ -279,10 +282,3 @@ def _clear(pid_file: Path, sock: Path) -> Callable[[], str]:
         return f"emptied {pid_file}, removed {sock.name}"
 
     return fix
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
