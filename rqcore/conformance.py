@@ -196,6 +196,7 @@ class StoreConformance:
         store.remove(message.msg_id, state)
         store.sync()
         assert store.find(message.msg_id) is None
+        assert store.take_trash() == []
         assert store.newest(state, 10) == [bystander.msg_id]
         assert store.counts()[state] == 1
 

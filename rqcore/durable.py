@@ -36,6 +36,8 @@ from time import perf_counter
 from rqcore import unix
 
 _log = logging.getLogger(__name__)
+#: Bytes of a file from which on its removal is worth a thread.
+_HEAVY = 64 << 20
 PathLike = str | os.PathLike[str]
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK = 1 << 20
@@ -151,12 +153,31 @@ def remove_tree(path: PathLike) -> None:
 def clear_away(path: PathLike) -> None:
     """Like `remove_tree`, for what concerns nobody any more: what cannot be removed is logged.
 
+    It may be called in a thread.
+
     A script, or the container that it ran, may leave files of another user in its directory.
     """
     try:
         remove_tree(path)
     except OSError as error:
         _log.warning("%s stays behind, remove it by hand: %s", path, error)
+
+
+def is_heavy(folder: PathLike) -> bool:
+    """Does a file in this directory take long to be removed?  Some disks need a second for a few GB.
+
+    One that has another name elsewhere does not: its bytes stay.  False where there is no directory.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return any(_is_heavy(entry) for entry in entries)
+    except OSError:
+        return False
+
+
+def _is_heavy(entry: os.DirEntry[str]) -> bool:
+    found = entry.stat(follow_symlinks=False)
+    return found.st_nlink == 1 and found.st_size >= _HEAVY
 
 
 def replace_unsynced(path: PathLike, data: bytes) -> None:

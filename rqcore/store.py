@@ -71,6 +71,12 @@ class SpoolStore(Protocol):
     def remove(self, msg_id: str, state: State) -> None:
         """Remove a message and all that is its own."""
 
+    def take_trash(self) -> list[str]:
+        """Paths of what was removed and takes long to be cleared away: whoever calls does that.
+
+        Nobody needs it any more, and what is not cleared away is so when the store is opened next.
+        """
+
     def quarantine(self, msg_id: str, state: State, reason: str) -> None:
         """Set aside what cannot be understood, with the reason, where it stops nobody."""
 

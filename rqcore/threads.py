@@ -1,6 +1,6 @@
-"""Reading gigabytes without holding up the loop.
+"""Reading and removing gigabytes without holding up the loop.
 
-The one use of threads in the kernel: a function that reads files and touches no state runs in one,
+The one use of threads in the kernel: a function that works on files and touches no state runs in one,
 and its result comes back to the loop.  A few run at a time, the others wait their turn.
 """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from time import time
 from typing import Any
 
+from rqcore import durable
 from rqcore.commands.base import Commands, Durable
 from rqcore.errors import RefusedError
 from rqcore.lifecycle import State, Step
@@ -56,6 +58,8 @@ class Moving(Commands):
         if refusal is not None:
             raise RefusedError(refusal.reason)
         self._spool.remove(message, state)
+        for path in self._store.take_trash():
+            self._threads.run(partial(durable.clear_away, path), lambda _: None)
         if state is State.QUE:
             self._queue.schedule.discard(msg_id)
         self._spool.fact(lambda: self._queue.hooks.message_removed(msg_id, self._queue.info, state))

@@ -54,6 +54,7 @@ class DirectoryStore:
         self._roots = {state: f"{self._path}/{state}" for state in State}
         self._counts = dict.fromkeys(State, 0)
         self._staged = 0
+        self._trash: list[str] = []
         self._corrupt, self._corrupt_at = 0, 0
 
     def open(self) -> None:
@@ -154,7 +155,14 @@ class DirectoryStore:
         with self._gone_means_not_found(msg_id, state):
             self._sync.rename(self.directory(msg_id, state), trash)
         self._left(msg_id, state)
-        durable.clear_away(trash)
+        if durable.is_heavy(f"{trash}/attach") or durable.is_heavy(f"{trash}/job"):
+            self._trash.append(trash)
+        else:
+            durable.clear_away(trash)
+
+    def take_trash(self) -> list[str]:
+        trash, self._trash = self._trash, []
+        return trash
 
     def quarantine(self, msg_id: str, state: State, reason: str) -> None:
         transition(Step.QUARANTINE, state, None)

@@ -85,6 +85,9 @@ class MemoryStore:
         transition(Step.DELETE, state, None)
         self._forget(msg_id, state)
 
+    def take_trash(self) -> list[str]:
+        return []
+
     def quarantine(self, msg_id: str, state: State, reason: str) -> None:
         transition(Step.QUARANTINE, state, None)
         self._forget(msg_id, state)

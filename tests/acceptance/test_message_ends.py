@@ -15,6 +15,7 @@ import pytest
 from rqcore.errors import RefusedError
 from rqcore.testing import RunningInstance
 from tests.acceptance.helpers import Gate, Journal, full, queue_pid, script_log
+from tests.crash.helpers import until
 
 pytestmark = pytest.mark.process
 
@@ -187,3 +188,13 @@ def test_one_is_deleted_only_where_it_was_seen(rq: RunningInstance) -> None:
     with pytest.raises(RefusedError, match="message is in prep, no longer in done"):
         rq.ask("say", "delete_message", {"msg_id": msg_id, "state": "done"})
     assert rq.ask("say", "delete_message", {"msg_id": msg_id, "state": "prep"}) == "msg deleted"
+
+
+def test_what_takes_long_to_remove_is_removed_beside_the_work(rq: RunningInstance) -> None:
+    msg_id = rq.send("say", param1="truncate -s 100M large; echo done >&3")
+    message = rq.until("say", msg_id, "done")
+    assert (Path(message["path"]) / "job" / "large").stat().st_size == 100 << 20
+    folder = rq.directory / "queue" / "say" / "tmp"
+    rq.ask("say", "delete_message", {"msg_id": msg_id})
+    assert not Path(message["path"]).exists()
+    until(lambda: not any(folder.iterdir()), lambda: list(folder.iterdir()))

@@ -387,6 +387,31 @@ def test_what_cannot_be_cleared_away_harms_nobody() -> None:
             os.seteuid(0)
 
 
+@pytest.mark.parametrize("folder", ["attach", "job"])
+def test_what_takes_long_to_remove_is_left_to_whoever_has_time(tmp_path: Path, folder: str) -> None:
+    store = DirectoryStore(str(tmp_path), fsync=True)
+    store.open()
+    heavy, linked, light = add(store), add(store), add(store)
+    for msg_id, size in ((heavy, 64 << 20), (linked, 64 << 20), (light, (64 << 20) - 1)):
+        place = tmp_path / "que" / msg_id / folder
+        place.mkdir()
+        with (place / "file").open("wb") as file:
+            file.truncate(size)
+        if msg_id == linked:
+            (tmp_path / "elsewhere").hardlink_to(place / "file")
+    for msg_id in (heavy, linked, light):
+        store.remove(msg_id, State.QUE)
+        assert store.find(msg_id) is None
+    (path,) = store.take_trash()
+    assert store.take_trash() == []
+    assert [str(left) for left in (tmp_path / "tmp").iterdir()] == [path]
+    assert (Path(path) / folder / "file").exists()
+    store.close()
+    store.open()
+    assert not any((tmp_path / "tmp").iterdir())
+    store.close()
+
+
 _NOBODY = 65534
 
 
