@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sysconfig
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rqcore.hookspecs import Check, InstanceInfo, QueueInfo, Service, hookimpl
+from rqcore.hookspecs import Check, InstanceInfo, QueueInfo, Reject, Service, hookimpl
 from rqcore_webhook.options import Options, parse_options
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: The queue that this plugin brings.
 QUEUE = "webhook"
+
+#: So many URLs can a message tell of its end, each of so many characters.
+MOST_URLS, MOST_LONG = 100, 8000
 
 _options = Options()
 _instance: InstanceInfo | None = None
@@ -125,6 +129,20 @@ def _new_clerk(queue: QueueInfo) -> Clerk:
 
 
 @hookimpl
+def rq_check_message(message: Message) -> Reject | None:
+    """Refuse a message whose end could not be told without harm to its queue."""
+    urls = message.post_run_webhook
+    if len(urls) > MOST_URLS:
+        return Reject(f"{len(urls)} URLs in post_run_webhook, at most {MOST_URLS} can be told")
+    longest = max(map(len, urls), default=0)
+    if longest > MOST_LONG:
+        return Reject(
+            f"a URL of {longest} characters in post_run_webhook, at most {MOST_LONG} are possible"
+        )
+    return None
+
+
+@hookimpl
 def rq_message_finishing(message: Message, outcome: Outcome) -> None:
     """A message is about to end."""
     if _clerk is not None:
@@ -180,7 +198,10 @@ def rq_message_status(message: Message, text: str) -> None:
 def rq_admin_state_changed(queue: QueueInfo, old: str, new: str) -> None:
     """Tell those who asked for it; and have what waited for the queue webhook looked at again."""
     if _clerk is not None:
-        _clerk.condition(new, old)
+        from rqcore.instance import Instance  # noqa: PLC0415 - see the head of this module
+
+        directory = os.path.dirname(os.path.dirname(queue.path))
+        _clerk.condition(new, old, Instance(Path(directory)).admin_reason(queue.name))
     elif new != "DOWN":
         from rqcore_webhook.outbox import Outbox  # noqa: PLC0415 - see the head of this module
 

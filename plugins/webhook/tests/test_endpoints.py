@@ -13,6 +13,7 @@ import pytest
 from rqcore_webhook.health import Files, Health
 from rqcore_webhook.signing import new_secret
 
+from rqcore import durable
 from rqcore.testing import PATIENCE, free_port
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def test_a_message_is_followed_from_begin_to_end(rq: Rq, receiver: Receiver) -> 
 def test_queues_are_told_of(rq: Rq, receiver: Receiver) -> None:
     config = rq.directory / "config"
     for name, count in (("pause", 1), ("down", 3)):
-        (config / f"upper.{name}").touch()
-        receiver.until("/queues", count)
+        durable.write_file(config / f"upper.{name}", b"moving house\n")
+        assert receiver.until("/queues", count)[-1].payload["data"]["reason"] == "moving house"
         (config / f"upper.{name}").unlink()
         receiver.until("/queues", count + 1)
     assert types(receiver, "/queues") == ["queue.paused", "queue.up", "queue.down", "queue.up"]
