@@ -31,6 +31,7 @@ from benchmarks import (
     latency,
     limits,
     million,
+    operators,
     relay,
     upload,
     web,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
     "million": million.measure,
     "upload": upload.measure,
     "relay": relay.measure,
+    "operators": operators.measure,
 }
 
 
