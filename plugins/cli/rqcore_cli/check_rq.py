@@ -8,9 +8,11 @@ also 3, UNKNOWN, for what could not be found out, which is 2 otherwise.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from rqcore.errors import RqError
 from rqcore_cli.checking.ranges import Thresholds, contract_thresholds, parse_thresholds
@@ -23,8 +25,10 @@ from rqcore_cli.checking.sources import (
     site_url,
 )
 from rqcore_cli.checking.verdict import unknown
+from rqcore_cli.output import clean
 
 _MAX_PORT = 65535
+_LONGEST = 86_400
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,6 +43,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run it with these arguments, or the process's own; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
+    with contextlib.suppress(AttributeError):  # what the terminal cannot show is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # A mistake is told before the options are known.
     question = Question(strict="--strict" in arguments)
     try:
@@ -48,6 +54,10 @@ def main(argv: list[str] | None = None) -> int:
             not given.no_perfdata,
         )  # fmt: skip
         site = _site(given)
+        if not 0 < given.timeout <= _LONGEST:
+            raise RqError(
+                f"--timeout {given.timeout:g} is no number of seconds from 1 to {_LONGEST}"
+            )
     except (RqError, ValueError) as error:
         verdict, facts = unknown(str(error)), None
     else:
@@ -101,13 +111,20 @@ def _site(given: argparse.Namespace) -> Site:
 
 def checked_url(url: str) -> str:
     """The URL with its slash at the end.  Raises `RqError` when it is none."""
-    if not url.startswith(("http://", "https://")):
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
         raise RqError(f"--url {url} is no URL; write it as http://HOST:PORT/")
+    if "@" in url:  # it would stand in every line on a pager
+        raise RqError("--url holds a password; write user:password into a file for --auth-file")
     return url if url.endswith("/") else f"{url}/"
 
 
 def _dump(facts: Facts) -> None:
     for queue in facts.queues:
-        sys.stdout.write(f"{queue.name}\n\tstatus -> {queue.status}\n")
+        sys.stdout.write(f"{clean(queue.name)}\n\tstatus -> {clean(queue.status)}\n")
         for state, count in (queue.counts or {}).items():
             sys.stdout.write(f"\t{state} -> {count}\n")

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -373,6 +374,70 @@ def test_something_else_answers() -> None:
             assert out.startswith(f"RQ CRITICAL - http://localhost:{port}/")
 
 
+EVIL = """{"queues": [{"name": "q\\u001b]0;x\\u0007\\ud800|\\n'=9",
+ "status": "%s", "counts": {"que": %s}}]}"""
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (EVIL % ("DOWN\\u001b[2J|", 0), r"queue q\x1b]0;x\x07\ud800/\n'=9 is DOWN\x1b[2J/ | 'q"),
+        (EVIL % ("UP", "Infinity"), "does not answer as RQ does"),
+        (EVIL % ("UP", "1e99"), "does not answer as RQ does"),
+        ("[" * 100_000, "does not answer as RQ does"),
+    ],
+)
+def test_what_a_site_tells_does_nothing_to_a_terminal_or_to_perfdata(page: str, told: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        site = sources.Site(f"http://127.0.0.1:{other.getsockname()[1]}/")
+
+        def answer() -> None:
+            for head in ("200 OK", "404 No"):
+                connection, _ = other.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(f"HTTP/1.0 {head}\r\n\r\n{page}".encode())
+
+        server = threading.Thread(target=answer, daemon=True)
+        server.start()
+        found, _ = runner.check(
+            runner.Question(), lambda patience: sources.look_over_http(site, patience)
+        )
+    line = found.line(perfdata=True, strict=False)
+    assert told in line
+    assert line.isprintable()
+    assert all(
+        PERFDATA.fullmatch(one) for one in re.findall(r"'.*?'=\S+", line.partition(" | ")[2])
+    )
+
+
+def test_a_time_that_no_clock_has_is_no_warning() -> None:
+    entry = {"name": "q", "status": "UP", "counts": {"que": 1}}
+    for due in (float("inf"), float("-inf"), float("nan")):
+        more = {"earliest_due": due, "problem": "", "alive": True}
+        with pytest.raises(ValueError, match=str(due)):
+            sources._queue_there(entry, more)
+
+
+def test_a_certificate_that_is_not_trusted_is_said_to_be_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        site = sources.Site(f"https://127.0.0.1:{other.getsockname()[1]}/")
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.0 400 No\r\n\r\n")
+
+        server = threading.Thread(target=answer, daemon=True)
+        server.start()
+        found, _ = runner.check(
+            runner.Question(), lambda patience: sources.look_over_http(site, patience)
+        )
+        server.join(PATIENCE)
+    assert "cannot be reached: [SSL" in found.line(perfdata=True, strict=True)
+
+
 @pytest.mark.process
 def test_a_site_with_a_login_and_a_root_of_its_own(
     tmp_path: Path, rq: Rq, rq_instance: RunningInstance
@@ -403,6 +468,12 @@ def test_a_site_with_a_login_and_a_root_of_its_own(
         (["-p", "99999"], "is no port"),
         (["-p", "x"], "is no port"),
         (["--url", "host"], "is no URL"),
+        (["--url", "http://[::1/"], "is no URL"),
+        (["--url", "http://h:99999/"], "is no URL"),
+        (["--url", "http://user:word@h/"], "into a file for --auth-file"),
+        (["--timeout", "nan"], "is no number of seconds"),
+        (["--timeout", "0"], "is no number of seconds"),
+        (["-s", "a..b"], "cannot be reached"),
         (["-w", "x"], "is no threshold"),
         (["-w", "speed=3"], "there is no metric 'speed'; there are: waiting"),
         (["-c", "err=5:1"], "begins after its end"),
@@ -454,6 +525,9 @@ def test_a_defect_of_the_check_is_no_warning(capfd: pytest.CaptureFixture[str]) 
     )
     assert found.status(strict=True) == 3
     assert "Traceback" in capfd.readouterr().err
+    odd = sources.Queue("q", "UP", "", {"que": 0}, overdue=float("inf"))
+    found, facts = runner.check(runner.Question(), lambda _: sources.Facts("here", (odd,)))
+    assert found.status(strict=False) == 2, "what cannot be judged is none either"
 
 
 # --- pure

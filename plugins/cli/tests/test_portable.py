@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rqcore_cli.main import make_group
 from rqcore_cli.portable.exporting import Export, Exported, locate
 from rqcore_cli.portable.importing import Import, Imported, Wishes
 from rqcore_cli.portable.layout import ArchiveError, read_sums, sum_line
@@ -120,6 +121,27 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spool, Spool]:
     folder = tmp_path_factory.mktemp("pair")
     one, other = Spool(RunningInstance(folder / "one")), Spool(RunningInstance(folder / "other"))
     return one, other
+
+
+def test_root_makes_nothing_that_its_owner_could_not_use(
+    here: Spool, there: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _ = here.export(here.add(State.QUE))
+    there.add(State.PREP)
+    stranger = os.geteuid() or 65534
+    for path in (there.path, there.instance.directory):
+        os.chown(path, stranger, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    before = there.left()
+    with pytest.raises(RefusedError, match="do it as that user: sudo -u"):
+        there.take(data)
+    assert there.take(data, dry_run=True)[0].action == "would be imported"
+    for words in (["fsck", "--repair"], ["doctor", "--fix", "--yes"]):
+        with pytest.raises(RefusedError, match="do it as that user: sudo -u"):
+            make_group().main(
+                ["--dir", str(there.instance.directory), *words], standalone_mode=False
+            )
+    assert there.left() == before
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20) | st.just(

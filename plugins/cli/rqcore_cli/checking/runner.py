@@ -47,6 +47,7 @@ def check(
         with _alarm(question.patience + _MARGIN):
             facts = look(question.patience)
             found = list(more())
+        verdict = judge(facts, question.thresholds, question.queues, question.exclude, found)
     except TimeoutError:
         return unknown(f"no answer within {question.patience:g} s"), None
     except RqError as error:
@@ -54,7 +55,7 @@ def check(
     except Exception as error:  # noqa: BLE001 - a defect ends with 1, which would be a warning
         traceback.print_exc()
         return unknown(f"the check itself failed: {type(error).__name__}: {error}"), None
-    return judge(facts, question.thresholds, question.queues, question.exclude, found), facts
+    return verdict, facts
 
 
 @contextmanager

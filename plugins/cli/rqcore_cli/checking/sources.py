@@ -7,7 +7,7 @@ Whoever does not answer is told apart: a queue is a finding of its own, the mana
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ _STATES = ("prep", "que", "run", "done", "relayed", "err")
 _SHARE = 0.4
 _LEAST = 0.1
 _MAX_ANSWER = 64 << 20
+_MAX_SECRET = 10_000
+_MAX_COUNT = 1 << 63
 #: What an HTTP status may mean here.
 _HINTS = {
     401: "; name a file with a token or user:password: --auth-file",
@@ -176,7 +178,7 @@ def read_authorization(path: str) -> str:
 
     try:
         with open(path, encoding="utf-8") as file:
-            secret = file.readline().strip()
+            secret = file.readline(_MAX_SECRET).strip()
     except (OSError, UnicodeError) as error:
         raise RqError(f"--auth-file {path} cannot be read: {error}") from None
     if not secret:
@@ -215,22 +217,32 @@ def _as_rq_does(site: Site) -> Iterator[None]:
     """What is not where RQ has it makes an `UnreachableError`: somebody else answers."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise UnreachableError(f"{site.url} does not answer as RQ does") from None
 
 
 def _queue_there(listed: Mapping[str, Any], more: Mapping[str, Any] | None) -> Queue:
     """A queue, of its entry in ``q.json`` and of what the API says of it, if there is one."""
     name, status = str(listed["name"]), str(listed["status"])
-    counts = {state: int(listed["counts"][state]) for state in _STATES if state in listed["counts"]}
+    told = listed["counts"]
+    counts = {state: _count(told[state]) for state in _STATES if state in told}
     if more is None:
         return Queue(name, status, "", counts or None)
     due = more["earliest_due"]
     overdue = 0.0 if due is None else max(0.0, time() - due)
+    if not math.isfinite(overdue + (due or 0)):
+        raise ValueError(due)
     return Queue(
         name, status, str(more["problem"] or ""), counts or None,
         overdue=overdue if more["alive"] else None,
     )  # fmt: skip
+
+
+def _count(told: Any) -> int:
+    count = int(told)
+    if not 0 <= count < _MAX_COUNT:
+        raise ValueError(told)
+    return count
 
 
 def _get(site: Site, path: str, end: float) -> tuple[int, Any]:
@@ -250,8 +262,9 @@ def _get(site: Site, path: str, end: float) -> tuple[int, Any]:
         body = answer.read(_MAX_ANSWER)
     except TimeoutError:
         raise UnreachableError(f"{site.url} does not answer in time") from None
-    except (OSError, HTTPException) as error:
-        reason = os.strerror(error.errno) if getattr(error, "errno", 0) else str(error)  # type: ignore[union-attr,arg-type]
+    except (OSError, HTTPException, ValueError) as error:  # a name that can be none is a ValueError
+        # Not by the number: TLS and the resolver have numbers of their own.
+        reason = getattr(error, "strerror", None) or str(error)
         raise UnreachableError(
             f"{site.url} cannot be reached: {reason or type(error).__name__}"
         ) from None
@@ -259,5 +272,5 @@ def _get(site: Site, path: str, end: float) -> tuple[int, Any]:
         connection.close()
     try:
         return answer.status, json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return answer.status, None

@@ -102,6 +102,11 @@ class Verdict:
         }  # fmt: skip
 
 
+def _label(queue: str, metric: str) -> str:
+    """What perfdata calls a number; a name that a site tells may hold what perfdata must not."""
+    return "".join("_" if c in "'=|" else c for c in f"{clean(queue)[:_LONGEST]}_{metric}")
+
+
 def _short(text: str) -> str:
     """One line without the bar, which begins perfdata."""
     line = clean(text).replace("|", "/")
@@ -139,7 +144,7 @@ def judge(
                 continue
             for label, value, words in values:
                 unit = METRICS[metric].unit
-                measured.append(Measured(f"{queue.name}_{label}", value, unit, warn, crit))
+                measured.append(Measured(_label(queue.name, label), value, unit, warn, crit))
                 level = _level(value, warn, crit)
                 if level is not Level.OK:
                     findings.append(

@@ -13,6 +13,7 @@ from rqcore_cli.app import App
 from rqcore_cli.exits import CallError, Exit
 from rqcore_cli.group import command
 from rqcore_cli.output import clean, echo, echo_json, table
+from rqcore_cli.owner import require_owner
 
 
 @command(
@@ -42,6 +43,8 @@ def doctor(ctx: click.Context, *, everything: bool, fix: bool, yes: bool, as_jso
     app = ctx.ensure_object(App)
     if fix and not yes and not sys.stdin.isatty():
         raise CallError("--fix asks before each, and nobody can be asked here; say it with --yes")
+    if fix:
+        require_owner(app.instance)
     found = examine(app)
     done: dict[int, str] = {}
     for number, item in enumerate(found):

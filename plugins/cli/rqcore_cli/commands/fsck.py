@@ -20,6 +20,7 @@ from rqcore_cli.fsck.finding import Finding
 from rqcore_cli.group import command
 from rqcore_cli.names import QUEUE
 from rqcore_cli.output import echo, echo_json, table
+from rqcore_cli.owner import require_owner
 from rqcore_cli.spoolstore import DIRECTORY
 
 #: As fsck(8) has them: everything that was wrong is mended; something is not; not all was looked at.
@@ -58,6 +59,8 @@ def fsck(
     app = ctx.ensure_object(App)
     began = monotonic()
     names = [app.known(name) for name in queues] or app.instance.queue_names()
+    for name in names if mend else ():
+        require_owner(app.instance, name)
     reports = [_check(app, name, deep=deep, mend=mend) for name in names]
     beside, problems = ([], []) if queues else check_places(app.instance)
     problems += [problem for report in reports for problem in report.problems]

@@ -15,8 +15,8 @@ from rqcore import durable
 from rqcore.address import reachable
 from rqcore.errors import RqError, StartError
 from rqcore.hookspecs import Check
-from rqcore_cli.app import user_name
 from rqcore_cli.doctor.patient import Patient
+from rqcore_cli.owner import user_name
 
 _DIRECTORIES = {"queue": 0o755, "log": 0o755, "plugins": 0o755}
 #: Files of the main config's directory that hold secrets.

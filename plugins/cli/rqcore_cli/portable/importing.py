@@ -30,6 +30,7 @@ from rqcore.lifecycle import State
 from rqcore.message import IdClock, Message, load_message, parse_dest
 from rqcore.stores.ids import hashed_path
 from rqcore_cli.fsck.repair import kept_from_starting
+from rqcore_cli.owner import require_owner
 from rqcore_cli.portable import layout
 from rqcore_cli.portable.layout import About, ArchiveError
 from rqcore_cli.portable.staging import Staging
@@ -133,6 +134,8 @@ class Import:
                 "with --queue"
             )
         require_directories(self._instance, target)
+        if not self._wishes.dry_run:
+            require_owner(self._instance, target)
         if self._instance.admin_state(target) == "DOWN":
             raise RefusedError(f"queue {target} is DOWN and takes no message; rq queue up {target}")
         staging = None
