@@ -34,6 +34,8 @@ log = logging.getLogger("rqcore.plugins")
 
 QUARANTINE_AFTER = 5
 SLOW_SECONDS = 0.050
+#: Hooks that may take their time: nobody waits but the person who asked.
+_PATIENT = {"rq_collect_checks"}
 
 _STDLIB = os.path.join(os.path.dirname(os.__file__), "")
 _OURS = tuple(os.path.join(os.path.dirname(file), "") for file in (__file__, pluggy.__file__))
@@ -196,7 +198,7 @@ class IsolatedCalls:
         error = "" if failure is None else describe(failure, impl.function)
         if self._tracing:
             _trace(impl, seconds, error or _brief(value))
-        if seconds > SLOW_SECONDS:
+        if seconds > SLOW_SECONDS and impl.hook not in _PATIENT:
             _warn_slow(impl, seconds)
         if failure is None:
             impl.failures = 0
