@@ -205,11 +205,22 @@ def _kill_one(rq: RunningInstance, chance: random.Random, account: Account) -> N
 
 
 def _kind(rq: RunningInstance, pid: int, line: str) -> str:
-    """What it is; empty for a script, whose death is its message's failure by contract."""
+    """What it is; empty for a script, whose death is its message's failure by contract.
+
+    A script that is just being started is still its queue by its command line: a child of one that is
+    no child of the manager.
+    """
     assert rq.process is not None
     if pid == rq.process.pid:
         return "manager"
-    return "queue or service" if "-m rqcore" in line else ""
+    if "-m rqcore" not in line:
+        return ""
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except FileNotFoundError:
+        return ""
+    a_queues = parent != rq.process.pid and "-m rqcore" in rq.processes().get(parent, "")
+    return "" if a_queues else "queue or service"
 
 
 def _join(threads: Sequence[Sender | Cleaning]) -> None:
@@ -274,7 +285,9 @@ def _audit(rq: RunningInstance, account: Account, cleaning: Cleaning, *, exact: 
                 found[msg_id].append((queue, state))
     problems = [f"{m} is in {places}" for m, places in found.items() if len(places) != 1]
     failed = rq.directory / "queue" / "webhook" / "err"
-    problems += [f"webhook/{m} failed: {(failed / m / 'status').read_text()}" for m in _messages(failed)]
+    problems += [
+        f"webhook/{m} failed: {(failed / m / 'status').read_text()}" for m in _messages(failed)
+    ]
     for msg_id, queue in account.accepted.items():
         problem = _followed(account, msg_id, found.get(msg_id, []))
         problems += [f"{queue}/{msg_id} {problem}"] if problem else []

@@ -48,6 +48,8 @@ class Clerk:
         self._held: dict[str, str] = {}
         #: Ends that could not be entered.
         self._unwritten: dict[str, Entry] = {}
+        #: Messages that may have an entry of a former end, which did not come true.
+        self._stale: set[str] = set()
         #: When an endpoint was last told of a running message's progress, monotonic.
         self._progress: dict[str, dict[str, float]] = {}
         self._complained = False
@@ -60,6 +62,7 @@ class Clerk:
             for entry in self._outbox.left(self._queue.name):
                 path, msg_id = self._queue.path, entry.msg_id
                 if durable.exists(f"{path}/run/{msg_id}") or durable.exists(f"{path}/que/{msg_id}"):
+                    self._stale.add(msg_id)
                     continue
                 self._outbox.release(entry.queue, msg_id, entry.key)
 
@@ -83,6 +86,7 @@ class Clerk:
             self._unwritten[message.msg_id] = entry
             self._outbox.hold(entry)
             del self._unwritten[message.msg_id]
+            self._stale.discard(message.msg_id)
             self._held[message.msg_id] = entry.key
 
     def moved(self, message: Message, old: State | None, new: State | None) -> None:
@@ -105,6 +109,11 @@ class Clerk:
             key = self._held.pop(msg_id, None)
             if key is not None:
                 self._outbox.release(self._queue.name, msg_id, key)
+            elif (
+                msg_id in self._stale
+            ):  # it ended otherwise, and is told of otherwise or not at all
+                self._outbox.forget(self._queue.name, msg_id)
+                self._stale.discard(msg_id)
             for late in list(self._unwritten):
                 if late == msg_id or not durable.exists(f"{self._queue.path}/run/{late}"):
                     self._outbox.put(self._unwritten[late], lasting=True)
@@ -256,8 +265,11 @@ def _webhooks(
     endpoints: Mapping[str, Endpoint], targets: Sequence[events.Target],
     at: float, data: Mapping[str, Any],
 ) -> tuple[Webhook, ...]:  # fmt: skip
-    made = []
+    made, bodies = [], {}
     for target in targets:
-        body = events.body(endpoints.get(target.endpoint), target.event, at, data)
-        made.append(Webhook(target.endpoint, target.url, target.event, body))
+        endpoint = endpoints.get(target.endpoint)
+        kind = target.event, endpoint is not None and endpoint.format == "standard"
+        if kind not in bodies:
+            bodies[kind] = events.body(endpoint, target.event, at, data)
+        made.append(Webhook(target.endpoint, target.url, target.event, bodies[kind]))
     return tuple(made)

@@ -7,7 +7,8 @@ by somebody), it is handed over again, for the receiver knows it by its id, and 
 know.
 
 While the queue webhook is DOWN, does not run or refuses, everything stays in the outbox, and is tried
-again after a growing pause, and at once when the queue's process says that it is up.  An event for an
+again after a growing pause, and at once when the queue's process says that it is up.  One that alone is
+refused holds up no other.  An event for an
 endpoint that is disabled is not kept: it is counted, and ``rq webhook replay`` finds it by its message.
 """
 
@@ -17,7 +18,7 @@ import contextlib
 import json
 import logging
 import os
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from rqcore import durable
@@ -28,10 +29,11 @@ from rqcore.loop import Loop, Timer
 from rqcore.stores.ids import hashed_path
 from rqcore.watch import Change, watcher
 from rqcore_webhook.health import Files
-from rqcore_webhook.outbox import GO, POKE, Entry, Outbox, webhook_id
+from rqcore_webhook.outbox import GO, POKE, Entry, Outbox, Webhook, webhook_id
 from rqcore_webhook.script import PAYLOAD
 from rqcore_webhook.stuck import Stuck
 from rqcore_webhook.verdict import MAX_COUNT
+from rqcore_webhook.words import without_secrets
 
 _log = logging.getLogger(__name__)
 QUEUE = "webhook"
@@ -54,18 +56,25 @@ class Dispatch:
         self._files = Files(directory)
         self._looks = False
         self._timer: Timer | None = None
+        #: Nobody takes anything now: what comes waits for the timer, too.
+        self._away = False
         self._pause = 0.0
         self._problem = ""
-        #: Where in the outbox the next look begins: what stands before was refused.
-        self._begin = 0
+        #: What is to be handed over, the next last; taken from the outbox when it is empty.
+        self._names: list[str] = []
+        #: Files that were refused: when to try again, on the monotonic clock, and the pause before.
+        self._refused: dict[str, tuple[float, float]] = {}
 
     def changed(self, change: Change) -> None:
         """Something came into the outbox, or left it."""
-        if change.arrived and (change.name == POKE or change.name.endswith(GO)):
-            if change.name == POKE:
-                self._pause = 0.0
-            if self._timer is None or change.name == POKE:
-                self.look_soon()
+        if not change.arrived:
+            return
+        if change.name == POKE:
+            self._pause, self._away = 0.0, False
+            self._refused.clear()
+            self.look_soon()
+        elif change.name.endswith(GO) and not self._away:
+            self.look_soon()
 
     def look_soon(self) -> None:
         """Look when what is ready now is done."""
@@ -80,42 +89,56 @@ class Dispatch:
             self._timer.cancel()
             self._timer = None
         problem = self.hand_over_all(_BATCH)
-        if problem:
-            self._later(problem)
-        else:
-            self._pause = 0.0
-            if self._problem:
-                _log.info("webhooks are queued again")
-            self._problem = ""
-            if self.outbox.ready():
-                self.look_soon()
-
-    def _later(self, problem: str) -> None:
-        if problem != self._problem:
+        if problem and problem != self._problem:
             _log.error("webhooks wait in %s: %s", self.outbox.folder, problem)
             self._problem = problem
-        self._pause = min(_MOST, self._pause * 2 or _FIRST)
-        self._timer = self._loop.after(self._pause, self.look)
+        if self._away:
+            self._pause = min(_MOST, self._pause * 2 or _FIRST)
+            self._timer = self._loop.after(self._pause, self.look)
+            return
+        self._pause = 0.0
+        if self._names:
+            self.look_soon()
+        elif self._refused:
+            first = min(again for again, _ in self._refused.values())
+            self._timer = self._loop.after(max(0.0, first - monotonic()) + 0.001, self.look)
+        elif self._problem:
+            _log.info("webhooks are queued again")
+            self._problem = ""
 
     def hand_over_all(self, most: int) -> str:
         """Hand over ``most`` files at most; why some could not be, "" when all could.
 
-        After some refusals it is left for later, which then begins with those that were not asked.
+        One that is refused waits by itself, and longer each time.  When some are refused and none is
+        taken, or the queue is not there, all wait.
         """
         problem, done, refused = "", 0, 0
-        names = self.outbox.ready()
-        for name in names[self._begin :] + names[: self._begin]:
+        self._away = False
+        self._names = self._names or self._due()
+        while self._names and done < most and refused < _REFUSALS:
+            name = self._names.pop()
             try:
                 self.hand_over(name)
-                done += 1
             except (UnreachableError, NotFoundError) as error:
+                self._names, self._away = [], True
                 return str(error)
             except (RqError, OSError) as error:  # of this one, perhaps
                 problem, refused = str(error), refused + 1
-            if done == most or refused == _REFUSALS:
-                break
-        self._begin = self._begin + refused if refused == _REFUSALS else 0
+                pause = min(_MOST, self._refused.get(name, (0.0, 0.0))[1] * 2 or _FIRST)
+                self._refused[name] = monotonic() + pause, pause
+            else:
+                done += 1
+                self._refused.pop(name, None)
+        self._away = refused == _REFUSALS and not done
         return problem
+
+    def _due(self) -> list[str]:
+        """What is in the outbox and may be tried, the next last: what was refused comes at the end."""
+        names, now = self.outbox.ready(), monotonic()
+        if self._refused:
+            self._refused = {name: self._refused[name] for name in names if name in self._refused}
+        again = [name for name in names if name in self._refused and self._refused[name][0] <= now]
+        return [*reversed(again), *reversed([name for name in names if name not in self._refused])]
 
     def hand_over(self, name: str) -> None:
         """Hand over one file.  Raises `RqError` or `OSError`."""
@@ -132,7 +155,7 @@ class Dispatch:
             full_id = self._one(name, number, entry)
             told.append({
                 "at": round(time(), 3), "event": webhook.event, "endpoint": webhook.endpoint,
-                "url": webhook.url, "full_id": full_id,
+                "url": _shown(webhook), "full_id": full_id,
             })  # fmt: skip
         self._note_sent(entry, told)
         self.outbox.told(name, len(entry.webhooks))
@@ -142,7 +165,7 @@ class Dispatch:
         about = f"{self._base_url}q/{entry.queue}"
         fields: dict[str, Any] = {
             "dest": QUEUE, "src": f"{about}/{entry.msg_id}" if entry.msg_id else about,
-            "param1": webhook.url, "param2": webhook.body, "param3": webhook.endpoint,
+            "param1": _shown(webhook), "param2": webhook.body, "param3": webhook.endpoint,
             "param4": f"{webhook.event} {webhook_id(entry.key, number)}",
             "max_count": MAX_COUNT, **entry.trace,
         }  # fmt: skip
@@ -173,6 +196,11 @@ class Dispatch:
                 os.write(fd, lines.encode("ascii"))
             finally:
                 os.close(fd)
+
+
+def _shown(webhook: Webhook) -> str:
+    """The URL for the message: that of an endpoint has secrets, and the script knows it by name."""
+    return without_secrets(webhook.url) if webhook.endpoint else webhook.url
 
 
 def find_ended(directory: str, queue: str, msg_id: str) -> str | None:

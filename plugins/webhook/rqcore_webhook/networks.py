@@ -27,9 +27,20 @@ MODES: tuple[Mode, ...] = ("internal", "public", "none")
 BUILT_IN: tuple[tuple[Network, str], ...] = (
     (ipaddress.ip_network("169.254.0.0/16"), "link-local, where clouds keep a machine's secrets"),
     (ipaddress.ip_network("fe80::/10"), "link-local"),
-    (ipaddress.ip_network("fd00:ec2::254/128"), "a cloud's metadata service"),
-)
+    *(
+        (ipaddress.ip_network(address), "a cloud's metadata service")
+        for address in (
+            "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192",
+        )
+    ),
+)  # fmt: skip
+#: Their last 32 bits are an IPv4 address: of a translation, or by the oldest of all schemes.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_CARRIERS = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("::/96"))
+#: Not public, though not every Python knows.
+_NOT_PUBLIC: tuple[Network, ...] = (
+    ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("fec0::/10"), *_CARRIERS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +76,13 @@ class Networks:
             return "is a multicast address"
         if self.mode == "none":
             return "lies in no network that is allowed"
-        if self.mode == "public" and not address.is_global:
+        if self.mode == "public" and not _is_public(address):
             return "is no public address"
         return ""
+
+
+def _is_public(address: Address) -> bool:
+    return address.is_global and not any(address in network for network in _NOT_PUBLIC)
 
 
 def parse_network(text: object) -> Network | None:
@@ -91,6 +106,8 @@ def _meant(address: Address) -> Iterator[Address]:
     elif address in _NAT64:
         yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     else:
+        if any(address in network for network in _CARRIERS):
+            yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if address.sixtofour is not None:
             yield address.sixtofour
         yield address

@@ -25,6 +25,7 @@ The functions raise `OSError`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -67,8 +68,12 @@ class Entry:
     trace: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """The file's content."""
-        return json.dumps(asdict(self)).encode("ascii")
+        """The file's content: each body once, for many webhooks may have the same."""
+        bodies = {webhook.body: None for webhook in self.webhooks}
+        places = {body: place for place, body in enumerate(bodies)}
+        webhooks = [{**asdict(one), "body": places[one.body]} for one in self.webhooks]
+        told = {name: getattr(self, name) for name in ("key", "at", "queue", "msg_id", "trace")}
+        return json.dumps({**told, "webhooks": webhooks, "bodies": list(bodies)}).encode("ascii")
 
 
 def new_key() -> str:
@@ -156,11 +161,20 @@ class Outbox:
     def read(self, name: str) -> Entry | None:
         """What a file holds; None when it is gone, or holds nothing that makes sense."""
         try:
-            found = json.loads(durable.read_file(f"{self.folder}/{name}", _MOST))
-            webhooks = tuple(Webhook(**webhook) for webhook in found.pop("webhooks"))
-            return Entry(**found, webhooks=webhooks)
-        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return _entry(json.loads(durable.read_file(f"{self.folder}/{name}", _MOST)))
+        except (
+            FileNotFoundError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ):
             return None
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EFBIG):  # no file, or one of another size
+                return None
+            raise
 
     def set_aside(self, name: str) -> None:
         """A hand has spoiled it: keep it under a name that stops nobody."""
@@ -209,6 +223,29 @@ def entry_of(
         if isinstance(value := getattr(message, name, ""), str) and value
     }
     return Entry(new_key(), at, queue, msg_id, webhooks, trace)
+
+
+def _entry(found: dict[str, Any]) -> Entry:
+    """The entry of this JSON.  Raises what is caught above, for a hand may have been in it."""
+    bodies = [_text(body) for body in found["bodies"]]
+    webhooks = tuple(
+        Webhook(
+            _text(one["endpoint"]), _text(one["url"]), _text(one["event"]), bodies[one["body"]]
+        )
+        for one in found["webhooks"]
+    )  # fmt: skip
+    given = found["trace"]
+    trace = {name: _text(given[name]) for name in ("traceparent", "tracestate") if given.get(name)}
+    key, queue, msg_id = (_text(found[name]) for name in ("key", "queue", "msg_id"))
+    return Entry(key, float(found["at"]), queue, msg_id, webhooks, trace)
+
+
+def _text(value: object) -> str:
+    """Text that a message and a path can hold, if need be in the clothes of bytes."""
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError(f"{value!r:.100} is no text")
+    value.encode("utf-8", "surrogateescape")
+    return value
 
 
 def _short(queue: str) -> str:

@@ -27,9 +27,11 @@ from urllib.parse import unquote, urlsplit
 
 from rqcore_webhook.networks import Networks
 from rqcore_webhook.options import url_problem
+from rqcore_webhook.verdict import one_line
 
 _READ = 4096
 _SHOWN = 1000
+_SWITCHING = 101
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"}
 
 
@@ -59,7 +61,7 @@ class Reply:
             return ""
         words = f"{self.status} {http.client.responses.get(self.status, '')}".strip()
         if 300 <= self.status < 400:  # noqa: PLR2004
-            where = self.headers.get("location", "elsewhere")
+            where = one_line(self.headers.get("location", "elsewhere"), 200)
             return f"answers {words} ({where}); redirects are not followed, correct the URL"
         said = " ".join(self.excerpt.split())[:200]
         return f"answers {words}{': ' + said if said else ''}"
@@ -96,7 +98,10 @@ def post(url: str, headers: Mapping[str, str], body: bytes, way: Way) -> Reply:
                 given = {**_credentials(parts.username, parts.password), **headers}
                 connection.request("POST", _quoted(target), body, given)
                 response = connection.getresponse()
-                said = response.read(_READ)
+                while 100 <= response.status < 200 and response.status != _SWITCHING:  # noqa: PLR2004
+                    response.headers = None  # type: ignore[assignment]  # the real answer follows
+                    response.begin()
+                said = _begin(response)
     except (OSError, http.client.HTTPException, ValueError) as error:
         text = _words(error, host, port, way, connected=place.connected)
         raise PostError(text, address=place.address) from error
@@ -105,6 +110,16 @@ def post(url: str, headers: Mapping[str, str], body: bytes, way: Way) -> Reply:
         {name.lower(): value for name, value in response.getheaders()},
         _shown(said), place.address, round((monotonic() - began) * 1000, 1),
     )  # fmt: skip
+
+
+def _begin(response: http.client.HTTPResponse) -> bytes:
+    """The begin of the answer's body; that it does not come does not undo a success."""
+    try:
+        return response.read(_READ)
+    except (OSError, http.client.HTTPException):
+        if 200 <= response.status < 300:  # noqa: PLR2004 - as HTTP has it
+            return b""
+        raise
 
 
 @dataclass

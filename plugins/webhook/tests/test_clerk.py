@@ -110,6 +110,21 @@ def test_killed_after_the_move_it_is_told(queue: Queue) -> None:
     assert len(queue.told()) == 1
 
 
+def test_an_end_that_did_not_come_true_is_not_told_though_the_next_one_tells_nobody(
+    queue: Queue,
+) -> None:
+    queue.path("run", ID).mkdir()
+    queue.clerk.finishing(message(), ended())
+    queue.process().leftovers()
+    queue.path("run", ID).rmdir()
+    silent = Message(msg_id=ID, dest="q")
+    queue.clerk.finishing(silent, ended(State.ERR))
+    queue.clerk.moved(silent, State.RUN, State.ERR)
+    assert queue.waiting() == []
+    queue.process().leftovers()
+    assert queue.told() == []
+
+
 def test_what_is_sent_back_or_removed_never_ends(queue: Queue) -> None:
     queue.clerk.finishing(message(), ended(State.QUE))
     assert queue.waiting() == []

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rqcore.errors import RefusedError
+
 if TYPE_CHECKING:
     from tests.conftest import Receiver, Rq
 
@@ -50,6 +52,18 @@ def test_an_end_is_told_in_rqs_form(rq: Rq, receiver: Receiver, word: str, state
     assert attempt["excerpt"] == "thank you"
     assert (attempt["status"], attempt["result"]) == (200, "success")
     assert (attempt["address"], attempt["error"]) == ("127.0.0.1", "")
+
+
+@pytest.mark.parametrize(
+    ("urls", "reason"),
+    [
+        ([f"http://h/{n}" for n in range(101)], "101 URLs"),
+        (["http://h/" + "x" * 8000], "8009 characters"),
+    ],
+)
+def test_more_than_can_be_told_is_refused(rq: Rq, urls: list[str], reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason):
+        rq.instance.send("work", post_run_webhook=urls)
 
 
 def test_each_url_is_told_once(rq: Rq, receiver: Receiver) -> None:

@@ -65,7 +65,8 @@ def test_an_id_has_no_dot_and_is_another_for_each_target() -> None:
 @pytest.mark.parametrize(
     "address",
     ["169.254.169.254", "fe80::1%eth0", "fd00:ec2::254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe",
-     "2002:a9fe:a9fe::1", "224.0.0.1", "ff02::1"],
+     "2002:a9fe:a9fe::1", "64:ff9b:1::a9fe:a9fe", "::169.254.169.254", "fd20:ce::254", "100.100.100.200",
+     "168.63.129.16", "192.0.0.192", "224.0.0.1", "ff02::1"],
 )  # fmt: skip
 def test_where_secrets_of_clouds_are_nothing_goes(address: str) -> None:
     for mode in MODES:
@@ -73,7 +74,8 @@ def test_where_secrets_of_clouds_are_nothing_goes(address: str) -> None:
 
 
 def test_internal_hosts_are_allowed_and_one_word_forbids_them() -> None:
-    for address in ("127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "fd12::1", "100.64.0.1"):
+    for address in ("127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "fd12::1", "100.64.0.1",
+                    "0.0.0.0", "::", "::127.0.0.1", "192.0.0.8", "64:ff9b:1::1", "fec0::1"):  # fmt: skip
         assert Networks().refusal(address) == ""
         assert Networks("public").refusal(address)
     for address in ("93.184.216.34", "2606:2800:220:1::1"):
@@ -387,6 +389,35 @@ def test_one_that_is_rude(talker: Any, said: bytes, words: str) -> None:
     port = talker(lambda sock: sock.sendall(said))
     with pytest.raises(post.PostError, match=words):
         post.post(f"http://127.0.0.1:{port}/", {}, b"", post.Way())
+
+
+def test_what_comes_before_the_answer_is_no_answer(talker: Any) -> None:
+    said = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    port = talker(
+        lambda sock: sock.sendall(said + b"HTTP/1.1 201 Made\r\nContent-Length: 2\r\n\r\nok")
+    )
+    reply = post.post(f"http://127.0.0.1:{port}/", {}, b"", post.Way())
+    assert (reply.status, reply.error, reply.excerpt) == (201, "", "ok")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_success_stands_even_if_its_body_never_comes(talker: Any, status: int) -> None:
+    port = talker(
+        lambda sock: sock.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 9\r\n\r\nhalf" % status)
+    )
+    way = post.Way(timeout=0.4)
+    if status == 200:
+        assert post.post(f"http://127.0.0.1:{port}/", {}, b"", way).error == ""
+    else:
+        assert "500" in post.post(f"http://127.0.0.1:{port}/", {}, b"", way).error
+
+
+def test_where_a_redirect_leads_is_told_in_a_line(talker: Any) -> None:
+    where = b"http://x/\x1b[31m" + b"y" * 60000
+    port = talker(lambda sock: sock.sendall(b"HTTP/1.1 302 F\r\nLocation: " + where + b"\r\n\r\n"))
+    error = post.post(f"http://127.0.0.1:{port}/", {}, b"", post.Way()).error
+    assert "\x1b" not in error
+    assert len(error) < 300
 
 
 def test_a_long_answer_is_cut(talker: Any) -> None:
