@@ -11,7 +11,9 @@ For the manager alone.  Without a service manager that asks for it nothing here 
 With each WATCHDOG every queue's process is pinged over its link.  One that has not answered for all of
 ``WATCHDOG_USEC`` is killed, and started again like any that has died: its messages run again, the
 other queues go on, and systemd need not start all of them anew for it.  What waits for the disk
-cannot be killed and is not tried.  Services, which have no such link, are not watched.
+cannot be killed and is not tried.  Where the manager itself was held up (all were frozen, or it
+waited), answers may lie unread: everybody gets all the time once more.  Services, which have no such
+link, are not watched.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ _log = logging.getLogger(__name__)
 #: A reload that takes longer (a queue's process hangs) counts as done for systemd.
 _RELOADING = 30.0
 _TROUBLES, _LONGEST = 3, 200
+#: Half of the watchdog's time is between two looks; whoever comes so late has slept himself.
+_LATE = 0.75
 
 
 class Health:
@@ -44,6 +48,8 @@ class Health:
         self._is_ready = False
         self._is_stopping = False
         self._reloads = 0
+        #: When it looked at the queues last.
+        self._beaten = 0.0
 
     # What systemd is told
 
@@ -92,13 +98,17 @@ class Health:
 
     def _beat(self) -> None:
         notify(WATCHDOG="1")
+        now = monotonic()
+        late = bool(self._beaten) and now - self._beaten >= self._patience * _LATE
+        self._beaten = now
         for child in list(self._children.values()):
             if child.kind == "queue" and child.state == "running" and child.wanted:
-                self._look_at(child)
+                if late and child.pinged:
+                    child.pinged = now
+                self._look_at(child, now)
         self._loop.after(self._patience / 2, self._beat)
 
-    def _look_at(self, child: Child) -> None:
-        now = monotonic()
+    def _look_at(self, child: Child, now: float) -> None:
         if not child.pinged and child.link is not None:
             child.pinged = now
             child.link.send({"ping": True})

@@ -228,6 +228,28 @@ def test_the_status_in_words() -> None:
     assert status_text({}) == "0 queues, 0 running"
 
 
+def test_whoever_was_held_up_himself_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "10000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    ended: list[int] = []
+    monkeypatch.setattr("rqcore.health.os.kill", lambda pid, _: ended.append(pid))
+    silent = child("silent")
+    loop = Loop()
+    health = Health(loop, {"silent": silent})
+    clock = [1000.0]
+    monkeypatch.setattr("rqcore.health.monotonic", lambda: clock[0])
+    health.ready()
+    silent.pinged = clock[0]
+    for seconds in (5, 60, 5):  # its answer lay unread in between
+        clock[0] += seconds
+        health._beat()
+    assert ended == []
+    clock[0] += 5
+    health._beat()
+    assert ended == [silent.pid], "it was given all of its time once more, and no more"
+    loop.close()
+
+
 def test_what_waits_for_the_disk_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
