@@ -582,6 +582,22 @@ def test_thresholds_of_a_queue_go_before_those_of_all() -> None:
     assert contract_thresholds("0:0").of("a", "waiting")[1].alerts(0)
 
 
+def test_who_has_bounds_of_its_own_has_to_be_there() -> None:
+    def told(*crit: str, queues: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> list[str]:
+        found = verdict.judge(facts, parse_thresholds([], crit), queues, exclude)
+        assert all(finding.level is verdict.Level.CRITICAL for finding in found.findings)
+        return [finding.text for finding in found.findings]
+
+    facts = sources.Facts("/rq", (sources.Queue("nightly", "UP", "", {"err": 0}, crons=()),))
+    assert told("backup/cron_age=25h") == ["there is no queue backup"]
+    assert told("backup/cron_age=off") == []
+    assert (
+        told("backup/err=1", queues=("nightly",)) == told("backup/err=1", exclude=("backup",)) == []
+    )
+    assert told("nightly/cron_age=25h") == ["queue nightly has no schedule"]
+    assert told("cron_age=25h") == told("nightly/err=1") == []
+
+
 def test_many_findings_fit_a_pager() -> None:
     queues = tuple(sources.Queue(f"q{n}", "DOWN", "x" * 500, {"err": n}) for n in range(50))
     found = verdict.judge(sources.Facts("/rq", queues), parse_thresholds([], []), (), ())

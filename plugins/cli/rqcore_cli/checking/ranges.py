@@ -115,6 +115,15 @@ class Thresholds:
         return any(key in given for given in (self.warn, self.crit)
                    for key in (metric, f"{queue}/{metric}"))  # fmt: skip
 
+    def singled_out(self, metric: str = "") -> set[str]:
+        """The queues that have bounds of their own, for this metric or any; ``off`` is none."""
+        return {
+            name.rpartition("/")[0]
+            for given in (self.warn, self.crit)
+            for name, limit in given.items()
+            if "/" in name and limit != OFF and metric in ("", name.rpartition("/")[2])
+        }
+
 
 def parse_thresholds(warn: Iterable[str], crit: Iterable[str]) -> Thresholds:
     """What ``-w`` and ``-c`` say: ``METRIC=RANGE`` or ``QUEUE/METRIC=RANGE``.  Raises `ValueError`."""

@@ -128,7 +128,8 @@ def judge(
     """
     chosen = set(wanted)
     queues = [q for q in facts.queues if (q.name in chosen or not chosen)]
-    missing = sorted(chosen - {queue.name for queue in queues})
+    named = thresholds.singled_out() if not chosen else set()
+    missing = sorted((chosen | named) - {queue.name for queue in queues} - set(unwanted))
     findings = [
         Finding(Level.CRITICAL, f"queue {name}", f"there is no queue {name}") for name in missing
     ]
@@ -142,6 +143,12 @@ def judge(
                 if thresholds.named(queue.name, metric):
                     findings.append(_untold(queue, metric))
                 continue
+            if not values and queue.name in thresholds.singled_out(metric):
+                findings.append(
+                    Finding(
+                        Level.CRITICAL, f"queue {queue.name}", f"queue {queue.name} has no schedule"
+                    )
+                )
             for label, value, words in values:
                 unit = METRICS[metric].unit
                 measured.append(Measured(_label(queue.name, label), value, unit, warn, crit))
