@@ -17,6 +17,7 @@ A file that is none of ours, or damaged, is set aside as ``QUEUE.damaged-TIME``,
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -65,6 +66,11 @@ _MAGIC = b"rqcore-metrics 1"
 _PAGE = 4096
 #: A file that could not be made is tried again with every so many changes.
 _TRY_AGAIN = 256
+#: What was complained of, and how much of that is remembered.
+_told: set[str] = set()
+_MANY = 1000
+#: No count is more, and no sum, and no time.
+_MOST = 2**53
 _FIRST = len(_MAGIC) // 8 + 1  # behind the magic, when the file was begun
 _COUNT_AT = {key: _FIRST + place for place, key in enumerate(COUNTS)}
 _BUCKETS_AT = {}
@@ -72,6 +78,7 @@ _next = _FIRST + len(COUNTS)
 for _name, _bounds in HISTOGRAMS.items():
     _BUCKETS_AT[_name] = _next
     _next += len(_bounds)
+_FIRST_NUMBER = _next
 _NUMBER_AT = {key: _next + place for place, key in enumerate(NUMBERS)}
 _next += len(NUMBERS)
 _SUM_AT = {name: _next + place for place, name in enumerate(HISTOGRAMS)}
@@ -131,8 +138,15 @@ class Book:
             self._fd = -1
 
     def _open(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        strange = False
+        try:
             self._fd = os.open(self._path, _OPEN)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            strange = error.errno in (errno.EISDIR, errno.ELOOP)  # a directory, a symbolic link
+            if not strange:
+                raise
         if self._fd >= 0:
             regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
             data = os.pread(self._fd, SIZE + 1, 0) if regular else b""
@@ -141,6 +155,8 @@ class Book:
                 self._find_left(data)
                 return
             self._let_go()
+            strange = True
+        if strange:
             aside = f"{self._path}.damaged-{int(time())}"
             _log.warning("%s holds no counts; it is set aside as %s", self._path, aside)
             durable.rename_unsynced(self._path, aside)
@@ -274,7 +290,15 @@ def read_all(directory: str) -> Iterator[tuple[str, Counts]]:
         try:
             yield name, read(os.path.join(here, name))
         except OSError as error:
-            _log.warning("%s: %s", os.path.join(here, name), error)
+            complain(os.path.join(here, name), error)
+
+
+def complain(path: str, error: Exception) -> None:
+    """Say it once in this process, for whoever exports comes back every few seconds."""
+    told = f"{path}: {error}"
+    if told not in _told and len(_told) < _MANY:
+        _told.add(told)
+        _log.warning("%s", told)
 
 
 def forget(directory: str, queue: str) -> None:
@@ -296,4 +320,10 @@ def _empty() -> bytes:
 
 
 def _is_ours(data: bytes) -> bool:
-    return len(data) == SIZE and data.startswith(_MAGIC)
+    """Is it a file of ours, and whole?  Numbers that cannot be were written by somebody else."""
+    if len(data) != SIZE or not data.startswith(_MAGIC):
+        return False
+    page = memoryview(data)[:_PAGE]
+    counts = page.cast("Q")[_FIRST:_FIRST_NUMBER]
+    numbers = page.cast("d")[_FIRST_NUMBER : _SLOTS_AT // 8]
+    return all(count < _MOST for count in counts) and all(0 <= one < _MOST for one in numbers)

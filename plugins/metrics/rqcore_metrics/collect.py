@@ -78,7 +78,7 @@ def _take(found: dict[str, Family], own: set[str], given: Any) -> Iterable[str]:
 def checked(item: Any) -> tuple[Family | None, str]:
     """The family that this is; or None and what is wrong with it."""
     try:
-        name, kind, about = str(item.name), str(item.kind), str(item.help)
+        name, kind, about = str(item.name), str(item.kind), _utf8(item.help)
         samples = [_sample(labels, value, kind) for labels, value in item.samples]
     except (AttributeError, TypeError, ValueError) as error:
         return None, f"no family: {error}"
@@ -96,13 +96,18 @@ def checked(item: Any) -> tuple[Family | None, str]:
     return Family(name, _KINDS[kind], about, samples), ""
 
 
+def _utf8(text: object) -> str:
+    """Text that can be written, whatever bytes it came from."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
 def _sample(
     labels: Mapping[str, str], value: Any, kind: str
 ) -> tuple[Mapping[str, str], float | Distribution]:
     for label in labels:
         if not _LABEL.fullmatch(label):
             raise ValueError(f"{label!r} is no name of a label")
-    texts = {label: str(text) for label, text in labels.items()}
+    texts = {label: _utf8(text) for label, text in labels.items()}
     if kind != "histogram":
         if not isinstance(value, Real):
             raise TypeError(f"{value!r} is no number")

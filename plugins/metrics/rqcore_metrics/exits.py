@@ -11,7 +11,7 @@ import logging
 import os
 
 from rqcore import durable
-from rqcore_metrics.book import make_folder
+from rqcore_metrics.book import complain, make_folder
 
 _log = logging.getLogger(__name__)
 _MOST = 1 << 20
@@ -23,8 +23,8 @@ def read(directory: str) -> dict[str, int]:
         known = json.loads(durable.read_file(_path(directory), _MOST))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        _log.warning("%s: %s", _path(directory), error)
+    except (OSError, ValueError, RecursionError) as error:
+        complain(_path(directory), error)
         return {}
     if not isinstance(known, dict):
         return {}

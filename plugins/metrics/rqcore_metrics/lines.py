@@ -9,6 +9,7 @@ A histogram becomes its count and its sum; an info says nothing in numbers, and 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -65,9 +66,16 @@ def graphite(families: Iterable[Family], naming: Naming, now: float) -> bytes:
     return "".join(lines).encode("ascii", "replace")
 
 
+def _sendable(value: float | Distribution) -> bool:
+    """A gauge may be no number, or without end, which Prometheus alone understands."""
+    return math.isfinite(value.total if isinstance(value, Distribution) else value)
+
+
 def _numbers(families: Iterable[Family]) -> Iterator[tuple[str, Mapping[str, str], float]]:
     for family in families:
         for labels, value in family.samples:
+            if not _sendable(value):
+                continue
             if isinstance(value, Distribution):
                 yield f"{family.name}.count", labels, value.buckets[-1][1]
                 yield f"{family.name}.sum", labels, value.total
@@ -93,7 +101,8 @@ class Deltas:
         lines: list[str] = []
         for family in families:
             for labels, value in family.samples:
-                lines += self._lines(family, labels, value, after)
+                if _sendable(value):
+                    lines += self._lines(family, labels, value, after)
         return _packed(lines), after
 
     def _lines(

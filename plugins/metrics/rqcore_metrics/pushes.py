@@ -15,16 +15,14 @@ For each push, by its name in the options:
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from rqcore import durable
-from rqcore_metrics.book import make_folder
+from rqcore_metrics.book import complain, make_folder
 from rqcore_metrics.hookspecs import Family
 
-_log = logging.getLogger(__name__)
 _MOST = 1 << 20
 _KEYS: Mapping[str, tuple[type, ...]] = {
     "to": (str,), "every": (int, float), "at": (int, float), "ok": (int, float, type(None)),
@@ -43,8 +41,8 @@ def read(directory: str) -> dict[str, dict[str, Any]]:
         known = json.loads(durable.read_file(path(directory), _MOST))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        _log.warning("%s: %s", path(directory), error)
+    except (OSError, ValueError, RecursionError) as error:
+        complain(path(directory), error)
         return {}
     if not isinstance(known, dict):
         return {}

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from rqcore_metrics import book
+from rqcore_metrics import book, exits, pushes
 from rqcore_metrics.book import Book, read
 
 from rqcore import durable
@@ -199,3 +199,40 @@ def test_a_queue_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     book.forget(str(tmp_path), "test")
     book.forget(str(tmp_path), "test")
     assert not list(book.read_all(str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "numbers"])
+def test_what_is_no_file_of_ours_is_set_aside(path: str, kind: str) -> None:
+    os.makedirs(os.path.dirname(path))
+    if kind == "directory":
+        os.mkdir(path)
+    elif kind == "link":
+        os.symlink("/etc/passwd", path)
+    else:  # the next count would not fit
+        Path(path).write_bytes(book._MAGIC.ljust(book.SIZE, b"\xff"))
+    one = Book(path)
+    one.count("started")
+    one.save()
+    one.close()
+    assert read(path).counts["started", ""] == 1
+    assert len(os.listdir(os.path.dirname(path))) == 2
+
+
+def test_who_comes_back_every_few_seconds_complains_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(book.folder(str(tmp_path)))
+    folder.mkdir(parents=True)
+    (folder / "test").write_text("nonsense")
+    for _ in range(3):
+        assert list(book.read_all(str(tmp_path))) == []
+    assert caplog.text.count("holds no counts") == 1
+
+
+@pytest.mark.parametrize("file", ["exits.json", "pushes.json"])
+def test_what_is_nested_without_end_counts_as_nothing(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "var" / "metrics"
+    folder.mkdir(parents=True)
+    (folder / file).write_text("[" * 100_000)
+    assert exits.read(str(tmp_path)) == {}
+    assert pushes.read(str(tmp_path)) == {}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import rqcore_metrics.plugin
 from rqcore_metrics.collect import checked, collect
+from rqcore_metrics.exposition import exposition
 from rqcore_metrics.hookspecs import Distribution, Family
 
 from rqcore.hooks import Hooks
@@ -95,6 +96,14 @@ def test_what_is_no_family_says_so(family: Any, problem: str) -> None:
     taken, told = checked(family)
     assert taken is None
     assert problem in told
+
+
+def test_text_that_stands_for_no_characters_can_be_written() -> None:
+    given = Given("rqcore_mine", "gauge", "No \ud800.", [({"a": "\udcff"}, 1)])
+    family, _ = checked(given)
+    assert family is not None
+    text, _ = exposition([family])
+    assert b'rqcore_mine{a="?"} 1.0' in text
 
 
 def test_a_clumsy_plugin_harms_only_itself(

@@ -115,3 +115,11 @@ def test_every_line_arrives_whole_in_packets_that_are_not_too_large(
     assert len(lines) == len(names)
     form = r"rqcore\.x:1\|g\|#host:mq1,queue:[^|,]+" if tags else r"rqcore\.mq1\.x\.[\w-]+:1\|g"
     assert all(re.fullmatch(form, line, re.ASCII if not tags else 0) for line in lines)
+
+
+def test_what_is_no_number_is_left_out_and_the_rest_is_sent() -> None:
+    odd = [gauge(value) for value in (math.nan, math.inf, -math.inf)]
+    families = [*odd, times(1, math.nan), gauge(7)]
+    assert [line.split()[1] for line in graphite(families, PATH, 1).decode().splitlines()] == ["7"]
+    packets, _ = Deltas(PATH).packets(families)
+    assert [packet.decode().split(":")[1] for packet in packets] == ["7|g"]
