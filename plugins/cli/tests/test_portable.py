@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rqcore_cli.main import make_group
+from rqcore_cli.portable import importing, staging
 from rqcore_cli.portable.exporting import Export, Exported, locate
 from rqcore_cli.portable.importing import Import, Imported, Wishes
 from rqcore_cli.portable.layout import ArchiveError, read_sums, sum_line
@@ -600,7 +601,72 @@ def test_killed_at_any_point_it_is_in_or_it_is_not(state: State, here: Spool, th
     assert seen <= {False, True}
 
 
+class Interrupted(io.BytesIO):
+    """A file at whose end something else happens first."""
+
+    def __init__(self, data: bytes, meanwhile: Callable[[], object]) -> None:
+        super().__init__(data)
+        self._meanwhile: list[Callable[[], object]] = [meanwhile]
+        self._rest = len(data.rstrip(b"\0")) - 600  # the digests are yet to come
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > self._rest and self._meanwhile:
+            self._meanwhile.pop()()
+        return super().read(size)
+
+
+def test_two_at_once_put_it_in_once(
+    here: Spool, there: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = here.add(State.DONE, files={"one": b"1" * 9000})
+    data, _ = here.export(ref)
+
+    def other() -> None:
+        assert there.take(data)[0].action == "imported"
+        with there.store() as store:
+            store.move(ref.msg_id, Step.COMMIT, State.PREP, State.QUE)
+            store.move(ref.msg_id, Step.START, State.QUE, State.RUN)
+
+    mine = Import(there.instance, Wishes(), lambda _: None)
+    [told] = mine.run(Interrupted(data, other))
+    assert (told.action, told.state) == ("there", "run")
+    assert there.left() == []
+
+    # Another takes a directory that is not locked yet for what a killed one has left.
+    locked = staging._locked
+    cleared: list[str] = []
+
+    def robbed(path: str) -> int:
+        if not cleared:
+            cleared.append(path)
+            shutil.rmtree(path)
+        return locked(path)
+
+    monkeypatch.setattr(staging, "_locked", robbed)
+    ref = here.add(State.DONE)
+    data, _ = here.export(ref)
+    assert there.take(data)[0].action == "imported"
+    assert cleared
+    assert there.left() == [ref.msg_id]
+
+
 # The commands, on an instance that runs
+
+
+@pytest.mark.process
+def test_what_was_cut_off_before_its_commit_runs_after_the_next_import(
+    rq: Rq, running: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = rq.send("work", "--param1", "done", "--due", "1h")
+    file = rq("export", waits).out.strip()
+    rq("rm", waits)
+    monkeypatch.setattr(importing, "commit", lambda *_: None)
+    with open(rq.cwd / file, "rb") as stream:
+        list(Import(running.instance, Wishes(), lambda _: None).run(stream))
+    assert rq("show", waits, "--json").json()["state"] == "prep"
+    assert rq("import", file).err == f"{waits} imported, in que (it was {waits}, que)\n"
+    assert rq("show", waits, "--json").json()["state"] == "que"
+    assert "is there already, in que" in rq("import", file).err
 
 
 @pytest.mark.process

@@ -214,6 +214,9 @@ class Import:
         else:
             state = self._there(coming.queue, about.msg_id)
             action = "there" if state else "would be imported"
+            if state == "prep" and self._is_cut_off(about):
+                commit(self._instance, coming.queue, about.msg_id)
+                state, action = "que", "imported"
             imported = Imported(
                 coming.queue, about.msg_id, state or self._target(about), action, about, problems
             )
@@ -239,6 +242,11 @@ class Import:
         action = "imported" if done else "there"
         return Imported(coming.queue, message.msg_id, found, action, about, problems)
 
+    def _is_cut_off(self, about: About) -> bool:
+        """Is what waits in prep there only since an import was killed before it could commit it?"""
+        wanted = self._target(about) == "que" and not self._wishes.dry_run
+        return wanted and about.state != "prep"
+
     def _target(self, about: About) -> str:
         return "que" if self._wishes.run or about.state == "que" else "prep"
 
@@ -256,14 +264,17 @@ class Import:
 
     def _there(self, queue: str, msg_id: str) -> str:
         """The state of the message with this id that is there already, if another is not wanted."""
-        if self._wishes.again:
-            return ""
+        return "" if self._wishes.again else _state_of(self._instance, queue, msg_id)
+
+
+def _state_of(instance: Instance, queue: str, msg_id: str) -> str:
+    for _ in range(2):  # it may have moved past us
         for state in State:
-            root = f"{self._instance.queue_dir(queue)}/{state}"
+            root = f"{instance.queue_dir(queue)}/{state}"
             path = hashed_path(root, msg_id) if state in _HASHED else f"{root}/{msg_id}"
             if os.path.lexists(path):
                 return str(state)
-        return ""
+    return ""
 
 
 def _enter(
@@ -274,12 +285,15 @@ def _enter(
     Into ``que`` it goes by the way of every message, ``prep`` and a commit, so that plugins are asked;
     while the queue does not run, directly.
     """
-    if state == "que":
-        with kept_from_starting(queue_dir) as stopped:
-            if stopped:
-                return "que" if staging.put_in(f"{queue_dir}/que/{msg_id}") else ""
-    if not staging.put_in(f"{queue_dir}/prep/{msg_id}"):
-        return ""
+    with staging.alone():
+        if _state_of(instance, queue, msg_id):  # it may be past prep and que by now
+            return ""
+        if state == "que":
+            with kept_from_starting(queue_dir) as stopped:
+                if stopped:
+                    return "que" if staging.put_in(f"{queue_dir}/que/{msg_id}") else ""
+        if not staging.put_in(f"{queue_dir}/prep/{msg_id}"):
+            return ""
     if state == "que":
         commit(instance, queue, msg_id)
     return state
@@ -291,6 +305,8 @@ def commit(instance: Instance, queue: str, msg_id: str) -> None:
         with QueueClient(instance.directory, queue) as client:
             client.ask("commit_message", {"msg_id": msg_id})
     except (RefusedError, UnreachableError) as error:
+        if _state_of(instance, queue, msg_id) not in ("prep", ""):
+            return  # another import has done it
         raise RqError(
             f"{queue}/{msg_id} is in, and waits in prep, for it could not be committed: {error}; "
             f"then: rq commitmesg --msg_id /q/{queue}/{msg_id}"

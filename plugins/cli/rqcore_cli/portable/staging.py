@@ -1,4 +1,4 @@
-"""Where a message that comes in is put together, before it is one: ``prep/.import.ID.PID`` of its queue.
+"""Where a message that comes in is put together: ``prep/.import.ID.PID.N`` of its queue.
 
 A directory with a dot is nothing to the queue.  It is locked while somebody writes in it; what an import
 that was killed has left is removed by the next one.  `put_in` makes it a message by one rename.
@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import count
 
 from rqcore import durable
 from rqcore.durable import Digest, Incoming
@@ -27,11 +28,27 @@ class Staging:
 
     def __init__(self, queue_dir: str, msg_id: str) -> None:
         self._prep = f"{queue_dir}/prep"
-        self.path = f"{self._prep}/{_PREFIX}{msg_id}.{os.getpid()}"
         _clear_up(self._prep)
         durable.make_private_dir(self._prep)
-        durable.make_dir(self.path)
-        self._lock = _locked(self.path)
+        for number in count():
+            self.path = f"{self._prep}/{_PREFIX}{msg_id}.{os.getpid()}.{number}"
+            # Another import may take it for left behind before it is locked, and remove it.
+            with contextlib.suppress(FileExistsError, FileNotFoundError, BlockingIOError):
+                durable.make_dir(self.path)
+                self._lock = _locked(self.path)
+                if durable.exists(self.path):
+                    return
+                os.close(self._lock)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep all other imports from putting a message into this queue meanwhile."""
+        fd = os.open(self._prep, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def file(self, path: str) -> Incoming:
         """A new file of the message, to be written."""
@@ -85,7 +102,11 @@ class Staging:
 
 def _locked(path: str) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
