@@ -105,6 +105,8 @@ class Clerk:
                 self._outbox.forget(self._queue.name, msg_id)
 
     def _came_true(self, msg_id: str) -> None:
+        if msg_id not in self._held and not self._unwritten and msg_id not in self._stale:
+            return  # as of nearly all messages
         with self._care():
             key = self._held.pop(msg_id, None)
             if key is not None:

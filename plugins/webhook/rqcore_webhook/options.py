@@ -188,7 +188,8 @@ def _endpoint(
     usual = Endpoint("")
     problem = url_problem(given.get("url"))
     if problem:
-        section.refuse("url", problem, "give one such as https://example.com/hook")
+        # It may hold a password.
+        section.refuse("url", problem, "give one such as https://example.com/hook", show=False)
     form = section.text("format", usual.format)
     if form not in ("form", "standard"):
         section.refuse("format", 'must be "form" or "standard"', "choose one of them")

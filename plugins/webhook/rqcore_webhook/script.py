@@ -63,10 +63,12 @@ def _send(environ: Mapping[str, str]) -> None:
     count = int(environ.get("RQ_COUNT") or 0)
     queue = os.path.basename(os.path.dirname(os.path.dirname(os.path.dirname(folder))))
     standard, reply = False, None
+    later = True  # a config that is being corrected, or a file with secrets, fails no webhook
     try:
         options = read_options(os.path.realpath(f"{folder}/../../../../.."))
         endpoint = options.endpoints.get(name)
         if name and endpoint is None:
+            later = False
             raise RqError(
                 f"there is no endpoint {name} in the config; bring it back (plugins.webhook.endpoints)"
             )
@@ -75,7 +77,7 @@ def _send(environ: Mapping[str, str]) -> None:
         request = prepare(endpoint, url, payload, webhook_id or environ["RQ_MSG_ID"], environ)
         attempt, reply = attempt_it(request, options, endpoint)
     except RqError as error:
-        attempt = verdict.Attempt(None, str(error), refused=True)
+        attempt = verdict.Attempt(None, str(error), refused=True, later=later)
     _note(folder, attempt, reply, webhook_id)
     line = verdict.line(
         attempt, count, f"{queue}/{environ['RQ_MSG_ID']}", standard=standard, random=_random

@@ -41,7 +41,8 @@ _FIRST_PAUSE, _MOST_PAUSE = 10.0, 3600.0
 class Attempt:
     """How one attempt ended: ``status`` is None without an answer; ``error`` is "" when all was well.
 
-    ``refused``: it was not made, since our own rules forbid it or it cannot be meant.
+    ``refused``: it was not made, since our own rules forbid it or it cannot be meant; ``later``: but
+    may be made when they have been corrected.
     """
 
     status: int | None
@@ -49,6 +50,7 @@ class Attempt:
     retry_after: float | None = None
     abort: bool = False
     refused: bool = False
+    later: bool = False
 
     @property
     def gone(self) -> bool:
@@ -99,7 +101,7 @@ def line(
         return f"done answered {attempt.status}"
     text = one_line(attempt.error)
     again = f"; to send it again: rq retry {name}"
-    if attempt.refused or attempt.gone or attempt.abort:
+    if (attempt.refused and not attempt.later) or attempt.gone or attempt.abort:
         return f"fail {text}{again}"
     wait = delay(count, standard=standard, retry_after=attempt.retry_after, random=random)
     if wait is None:

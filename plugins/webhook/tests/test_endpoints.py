@@ -299,13 +299,27 @@ def test_while_the_queue_is_down_nothing_is_lost(
     rq.empty()
 
 
-def test_options_are_read_again(make_rq: Callable[..., Rq], receiver: Receiver) -> None:
+def test_options_are_read_again(
+    make_rq: Callable[..., Rq],
+    receiver: Receiver,
+    wait: Callable[[Path, Callable[[], object]], None],
+) -> None:
     rq = make_rq()
     rq.instance.start()
     endpoints = {"new": {"url": receiver.url("/new"), "events": ["message.done"]}}
     rq.instance.configure(plugins={"webhook": {"endpoints": {"new": {"url": "nonsense"}}}})
     reload = rq.instance.manager.call("reload")
     assert "plugins.webhook.endpoints.new.url" in json.dumps(reload)
+    # While the config is wrong no webhook is posted, and none fails.
+    msg_id = rq.instance.send("work", post_run_webhook=[receiver.url("/meanwhile")])
+    full_id = rq.instance.message("work", msg_id)["full_id"]
+    wait(
+        rq.directory / "queue/webhook/que",
+        lambda: any(
+            one["count"] and one["state"] == "que" and "endpoints.new.url" in one["status"]
+            for one in rq.webhooks(full_id)
+        ),
+    )
     rq.instance.configure(plugins={"webhook": {"endpoints": endpoints}})
     rq.instance.manager.ask("reload")
     rq.instance.send("work")

@@ -130,6 +130,7 @@ def test_the_schedule_of_the_standard() -> None:
         (verdict.Attempt(410, "gone"), "fail gone; to send it again: rq retry webhook/1"),
         (verdict.Attempt(400, "no", abort=True), "fail no"),
         (verdict.Attempt(None, "a\nb", refused=True), "fail a b"),
+        (verdict.Attempt(None, "a\nb", refused=True, later=True), "resend 60-a b"),
     ],
 )
 def test_what_is_said_of_an_attempt(attempt: verdict.Attempt, start: str) -> None:
@@ -175,7 +176,7 @@ def test_every_mistake_is_named_at_once_and_no_secret() -> None:
             endpoints={
                 "a b": {"url": "https://x/"}, "text": "https://x/",
                 "bad": {
-                    "url": "ftp://x/", "format": "xml", "events": ["message.dun"],
+                    "url": "ftp://me:geheim@x/", "format": "xml", "events": ["message.dun"],
                     "secrets": ["whsec_geheim", 7], "headers": {"Host": "x", "a b": "x", "x": "a\nb"},
                     "timeout": 0, "disable_after": True,
                 },
@@ -185,8 +186,9 @@ def test_every_mistake_is_named_at_once_and_no_secret() -> None:
     text = str(caught.value)
     for part in (
         "num_workers", 'did you mean "timeout"', "networks", "10.0.0.0/33", "endpoints.a b",
-        "endpoints.text", "ftp://x/", "xml", "message.dun", "secrets[0]", "secrets[1]", "headers.Host",
-        "headers.a b", "headers.x", "leaves nobody any time", "disable_after", "signs nothing",
+        "endpoints.text", "does not begin with http", "xml", "message.dun", "secrets[0]", "secrets[1]",
+        "headers.Host", "headers.a b", "headers.x", "leaves nobody any time", "disable_after",
+        "signs nothing",
     ):  # fmt: skip
         assert part in text, part
     assert "geheim" not in text
