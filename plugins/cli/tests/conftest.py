@@ -175,9 +175,11 @@ def gate(tmp_path: Path, rq_instance: RunningInstance) -> Iterator[Gate]:
     made.close()
 
 
-#: Makes the terminal of its stdin the controlling one, and becomes another program.
+#: Makes the terminal of its stdin the controlling one, and becomes another program; a shell that started
+#: the tests in the background had them ignore Ctrl-C, which no terminal does.
 _TAKE = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.close(os.open(os.ttyname(0), os.O_RDWR))
 os.execvp(sys.argv[1], sys.argv[1:])
 """
