@@ -506,6 +506,21 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a huge header": (_big_header(), "a header of 1073741824 bytes"),
     "a sparse header": (_pax(b"26 GNU.sparse.numblocks=9\n"), "holds a sparse file"),
     "a wrong header": (_pax(b"99999 path=x\n"), "makes no sense"),
+    "an endless number": (_pax(b"9" * 5000 + b" path=x\n"), "makes no sense"),
+    "a file as a directory": (
+        message((f"work/{MARK}/job/x", b"1"), (f"work/{MARK}/job/x/y", b"1")),
+        "is both a file and a directory",
+    ),
+    "a directory as a file": (
+        message((f"work/{MARK}/job/x/y", b"1"), (f"work/{MARK}/job/x", b"1")),
+        "is both a file and a directory",
+    ),
+    "job is a file": (
+        message((f"work/{MARK}/job", b"1"), (f"work/{MARK}/job/x", b"1")),
+        "is both a file and a directory",
+    ),
+    "endless": (message(head=about().replace(b'"of": 1', b'"of": 1e999')), "makes no sense"),
+    "a title": (message(head=about(queue="q\x1b]0;x\x07")), r"is of q\x1b]0;x\x07/"),
     "a wrong size": (_pax(b"13 size=-1xx\n"), "makes no sense"),
     "an impossible size": (_pax(b"28 size=9223372036854775807\n"), "an impossible size"),
 }  # fmt: skip

@@ -188,7 +188,7 @@ def import_(ctx: click.Context, /, files: tuple[str, ...], *, as_json: bool, **g
                     _tell_imported(app, imported)
         except (RqError, OSError) as error:
             name = "standard input" if file == _STREAM else file
-            app.warn(f"{clean(name)}: {error}")
+            app.warn(f"{clean(name)}: {clean(error)}")
             worst = worst or (exit_status(error) if isinstance(error, RqError) else Exit.FAILED)
     if as_json:
         echo_json([_described(one) for one in done])

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from rqcore import words
 from rqcore.client import QueueClient
-from rqcore.durable import Digest
+from rqcore.durable import Digest, Incoming
 from rqcore.errors import NotFoundError, RefusedError, RqError, UnreachableError
 from rqcore.instance import Instance
 from rqcore.lifecycle import State
@@ -164,18 +164,23 @@ class Import:
             coming.sums[path] = self._read(member)
             return
         self._check_room(coming, member)
-        file = coming.staging.file(path)
+        try:
+            digest = self._write(coming.staging.file(path), member)
+        except (NotADirectoryError, FileExistsError):
+            raise ArchiveError(f"{member.name!r} is both a file and a directory") from None
+        coming.sums[path] = digest.sha256
+        if path.startswith(layout.ATTACH):
+            coming.attached[path.removeprefix(layout.ATTACH)] = digest
+
+    def _write(self, file: Incoming, member: Member) -> Digest:
         try:
             for piece in member.pieces():
                 file.write(piece)
                 self._tell(len(piece))
-            digest = file.finish()
+            return file.finish()
         except BaseException:
             file.discard()
             raise
-        coming.sums[path] = digest.sha256
-        if path.startswith(layout.ATTACH):
-            coming.attached[path.removeprefix(layout.ATTACH)] = digest
 
     def _read(self, member: Member) -> str:
         hashed = hashlib.sha256()

@@ -70,10 +70,11 @@ def read_about(data: bytes, queue: str, msg_id: str) -> About:
             str(given["queue"]), str(given["msg_id"]), str(given["state"]), str(given["status"]),
             str(given["full_id"]), dict(given["fields"]), int(given["number"]), int(given["of"]),
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ArchiveError(f"{ABOUT} of {queue}/{msg_id} makes no sense: {error!r}") from None
     if (about.queue, about.msg_id) != (queue, msg_id) or about.state not in STATES:
-        raise ArchiveError(f"{ABOUT} of {queue}/{msg_id} is of {about.queue}/{about.msg_id}")
+        whose = clean(f"{about.queue}/{about.msg_id}")
+        raise ArchiveError(f"{ABOUT} of {queue}/{msg_id} is of {whose}")
     return about
 
 

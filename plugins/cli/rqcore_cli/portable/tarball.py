@@ -18,6 +18,7 @@ _BLOCK = 512
 _MAX_HEADER = 64 << 10
 _PIECE = 1 << 20
 _SIZE_LIMIT = 1 << 62
+_MAX_DIGITS = 19
 _FILE, _DIRECTORY, _PAX, _PAX_GLOBAL, _LONG_NAME = {b"0", b"\0"}, b"5", b"x", b"g", b"L"
 _KINDS = {
     b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe",
@@ -150,7 +151,8 @@ def _pax(data: bytes, path: str, size: int) -> tuple[str, int]:
     """What an extended header says of the next member: its name and its size."""
     while data:
         length, _, _ = data.partition(b" ")
-        if not length.isdigit() or not len(length) < int(length) <= len(data):
+        sound = length.isdigit() and len(length) < _MAX_DIGITS
+        if not sound or not len(length) < int(length) <= len(data):
             raise ArchiveError("an extended header makes no sense")
         record = data[len(length) + 1 : int(length) - 1]
         data = data[int(length) :]
@@ -160,7 +162,7 @@ def _pax(data: bytes, path: str, size: int) -> tuple[str, int]:
         if key == b"path":
             path = _text(value)
         elif key == b"size":
-            if not value.isdigit() or len(value) > 19:  # noqa: PLR2004 - of 64 bits
+            if not value.isdigit() or len(value) > _MAX_DIGITS:
                 raise ArchiveError("an extended header makes no sense")
             size = _bounded(int(value))
     return path, size
