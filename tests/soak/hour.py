@@ -123,14 +123,15 @@ class Cleaning(threading.Thread):
 
 
 def hour(
-    directory: Path, messages: int, kills: int, seed: int, kept: int = 40, say: bool = True
-) -> Account:
+    directory: Path, messages: int, kills: int, seed: int, *, kept: int = 40, moody: bool = True,
+    say: bool = True,
+) -> Account:  # fmt: skip
     """Run it all; the cleaner leaves the newest ``kept`` done messages of each queue.
 
     Raises `AssertionError` with what was found wrong.
     """
     account, stop = Account(), threading.Event()
-    receiver = Receiver(account, seed)
+    receiver = Receiver(account, seed, moody=moody)
     rq = _instance(directory, receiver, kept)
     chance = random.Random(seed)
     senders = [

@@ -45,10 +45,11 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     daemon_threads = False
 
-    def __init__(self, account: Account, seed: int) -> None:
+    def __init__(self, account: Account, seed: int, *, moody: bool) -> None:
         super().__init__(("127.0.0.1", free_port()), _Handler)
         self.account = account
         self.moods = random.Random(seed)
+        self.moody = moody
         self.met: set[str] = set()
         self.thread = threading.Thread(target=self.serve_forever)
         self.thread.start()
@@ -60,7 +61,7 @@ class Receiver(http.server.ThreadingHTTPServer):
     def mood(self, webhook: str) -> str:
         """How this one is received."""
         with self.account.lock:
-            if webhook in self.met:
+            if webhook in self.met or not self.moody:
                 return "good"
             self.met.add(webhook)
             return self.moods.choice(("good",) * 12 + ("refuse", "hang up", "lose", "slow"))
