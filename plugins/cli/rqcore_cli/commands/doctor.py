@@ -71,15 +71,15 @@ def _fix(app: App, item: Any, *, yes: bool) -> str:
     """What was done; "" when nothing was."""
     check = item.check
     if not yes:
-        app.say(f"{check.name}: {clean(check.text)}\n  {clean(check.remedy)}")
+        app.say(f"{clean(check.name)}: {clean(check.text)}\n  {clean(check.remedy)}")
         if not click.confirm("do it?", err=True):
             return ""
     try:
         said: str = check.fix()
-    except (RqError, OSError) as error:
-        app.warn(f"{check.name} could not be put right: {error}")
+    except Exception as error:  # noqa: BLE001 - a plugin's mistake; the other things are still to be done
+        app.warn(f"{clean(check.name)} could not be put right: {clean(error) or type(error).__name__}")
         return ""
-    app.say(f"{check.name}: {clean(said)}")
+    app.say(f"{clean(check.name)}: {clean(said)}")
     return said
 
 
@@ -98,9 +98,8 @@ def _print(app: App, rows: list[dict[str, Any]], *, everything: bool) -> None:
         return
     hint = f"; {fixable} can be put right by: rq doctor --fix" if fixable else ""
     echo()
-    echo(
-        f"{counts['critical']} critical, {counts['warning']} warnings, of {len(rows)} things{hint}"
-    )
+    warnings = "1 warning" if counts["warning"] == 1 else f"{counts['warning']} warnings"
+    echo(f"{counts['critical']} critical, {warnings}, of {len(rows)} things{hint}")
 
 
 def _cells(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[object, ...]]:
