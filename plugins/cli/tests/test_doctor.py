@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rqcore_cli.app import App
+from rqcore_cli.commands import doctor
 from rqcore_cli.doctor import examine, machine, places, work
 from rqcore_cli.doctor.patient import Patient
 
@@ -351,3 +352,34 @@ def test_an_examination_that_cannot_be_made_keeps_none_from_the_rest(
     found = [item.check for item in examine.examine(patient.app)]
     assert [check.name for check in found][:3] == ["odd", "odd", "disk"]
     assert "/secret" in found[1].text
+
+
+def test_a_plugin_that_hangs_is_told_and_the_others_are_asked(
+    rq_instance: RunningInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rq_instance.use_plugins("cli")
+    monkeypatch.setenv("RQ_PLUGINS_DISABLED", rq_instance.environ["RQ_PLUGINS_DISABLED"])
+    hook = "from rqcore.hookspecs import Check, hookimpl\n@hookimpl\ndef rq_collect_checks(instance):\n"
+    rq_instance.plugin("hangs", f"import time\n{hook}    time.sleep(1000)\n")
+    rq_instance.plugin(
+        "well", f"{hook}    return [Check('gauge', 'warning', 'is low', 'refill')]\n"
+    )
+    app = App()
+    app.directory = str(rq_instance.directory)
+    monkeypatch.setattr(examine, "_PATIENCE", 0.3)
+    found = {item.source: item.check for item in examine._of_plugins(app)}
+    assert (found["hangs"].level, found["well"].text) == ("critical", "is low")
+    assert "it took too long" in found["hangs"].text
+
+
+def test_what_a_plugin_cannot_put_right_keeps_nobody_from_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken() -> str:
+        raise ZeroDivisionError
+
+    check = Check("odd\x1b]0;x\x07", "warning", "is odd", "even it", broken)
+    assert doctor._fix(App(), examine.Found("mine", check), yes=True) == ""
+    assert capsys.readouterr().err == (
+        "rq: odd\\x1b]0;x\\x07 could not be put right: ZeroDivisionError\n"
+    )

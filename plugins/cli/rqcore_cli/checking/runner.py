@@ -44,7 +44,7 @@ def check(
 ) -> tuple[Verdict, Facts | None]:
     """Look, and judge; ``more`` gives what else was found.  The facts are None when nobody answers."""
     try:
-        with _alarm(question.patience + _MARGIN):
+        with alarm(question.patience + _MARGIN, _AGAIN):
             facts = look(question.patience)
             found = list(more())
         verdict = judge(facts, question.thresholds, question.queues, question.exclude, found)
@@ -59,14 +59,14 @@ def check(
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` in whatever is waited for when the time is up, and again if need be."""
+def alarm(seconds: float, again: float) -> Iterator[None]:
+    """Raise `TimeoutError` in whatever is waited for when the time is up, and then every ``again`` s."""
 
     def give_up(_: int, __: FrameType | None) -> None:
-        raise TimeoutError
+        raise TimeoutError("it took too long")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    signal.setitimer(signal.ITIMER_REAL, seconds, again)
     try:
         yield
     finally:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from rqcore.errors import RqError
 from rqcore_cli.app import App
 from rqcore_cli.exits import CallError, Exit
 from rqcore_cli.group import command
@@ -77,7 +76,9 @@ def _fix(app: App, item: Any, *, yes: bool) -> str:
     try:
         said: str = check.fix()
     except Exception as error:  # noqa: BLE001 - a plugin's mistake; the other things are still to be done
-        app.warn(f"{clean(check.name)} could not be put right: {clean(error) or type(error).__name__}")
+        app.warn(
+            f"{clean(check.name)} could not be put right: {clean(error) or type(error).__name__}"
+        )
         return ""
     app.say(f"{clean(check.name)}: {clean(said)}")
     return said

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from rqcore.errors import RqError
 from rqcore.hookspecs import Check
 from rqcore_cli.app import App
+from rqcore_cli.checking.runner import alarm
 from rqcore_cli.doctor import machine, places, work
 from rqcore_cli.doctor.patient import Patient, instance_info
+
+#: So long the checks of plugins may take, in seconds; the plugin that hangs then, and the next ones.
+_PATIENCE = 20.0
 
 _EXAMINATIONS: tuple[Callable[[Patient], Iterator[Check]], ...] = (
     work.manager, work.configs, work.queues, work.services, work.plugins,
@@ -58,4 +62,11 @@ def _tried(examination: Callable[[Patient], Iterator[Check]], patient: Patient) 
 
 
 def _of_plugins(app: App) -> list[Found]:
-    return [Found(plugin, check) for plugin, check in app.hooks.collect_checks(instance_info(app))]
+    info = instance_info(app)
+    # A plugin that hangs is told to have failed, and the others are asked.
+    try:
+        with alarm(_PATIENCE, _PATIENCE):
+            found = app.hooks.collect_checks(info)
+    except TimeoutError as error:  # it was between two of them
+        found = [("rq", Check("plugins", "critical", f"could not be asked: {error}", "look again"))]
+    return [Found(plugin, check) for plugin, check in found]
