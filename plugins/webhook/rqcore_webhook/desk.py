@@ -3,8 +3,11 @@
 `Desk` is made when the spool is ready (`rqcore_webhook.plugin`), in the process of the queue
 ``webhook`` alone.
 
-- To each target go ``concurrency`` webhooks at a time; once it failed three times running, one.  The
-  others wait, whole, without a worker, and are called when there is room (`rqcore_webhook.bell`).
+- To each target go ``concurrency`` webhooks at a time; one until it took one, and once it failed three
+  times running.  The others wait, whole, without a worker, and are called when there is room
+  (`rqcore.bell`).
+- Targets that fail take half of the workers at most, all together, so that many that hang hold up none
+  of those that work.
 - A target that asked for a pause (429, 502, 504, or ``Retry-After``) is left alone for it.
 - What waits for a disabled endpoint waits until it is enabled.
 - An endpoint is disabled by 410, and when it did nothing but fail for ``disable_after`` days, in ten
@@ -21,6 +24,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from time import time
 from typing import Any
 
@@ -90,7 +94,7 @@ class Desk:
             durable.remove_quietly(f"{self._queue.path}/run/{message.msg_id}/job/{RESULT_FILE}")
         target = _target(message)
         self._running.setdefault(target, set()).add(message.msg_id)
-        self._waiting.get(target, {}).pop(message.msg_id, None)
+        self._forget(target, message.msg_id)
 
     def moved(self, message: Message, old: State | None, new: State | None) -> None:
         """It changed its state."""
@@ -99,26 +103,64 @@ class Desk:
             self._running.get(target, set()).discard(message.msg_id)
             self._call(target, message.param3)
         elif old is State.QUE and new is not State.RUN:
-            self._waiting.get(target, {}).pop(message.msg_id, None)
+            self._forget(target, message.msg_id)
+
+    def _forget(self, target: str, msg_id: str) -> None:
+        """It does not wait to be called any more."""
+        waiting = self._waiting.get(target)
+        if waiting is not None:
+            waiting.pop(msg_id, None)
+            if not waiting:
+                del self._waiting[target]
 
     def _room(self, target: str, endpoint: str) -> int:
         options = self._options()
         known = options.endpoints.get(endpoint)
         limit = options.concurrency if known is None else known.concurrency
-        if self._health(target).failures >= _SHAKY:
+        health = self._health(target)
+        if health.failures >= _SHAKY or health.last_success is None:
             limit = 1
-        return limit - len(self._running.get(target, ()))
+        room = limit - len(self._running.get(target, ()))
+        return min(room, self._room_of_failing()) if _fails(health) else room
+
+    def _room_of_failing(self) -> int:
+        """How many more may go to targets that fail."""
+        busy = sum(len(runs) for name, runs in self._running.items() if _fails(self._health(name)))
+        return max(1, self._workers() // 2) - busy
+
+    def _workers(self) -> int:
+        workers = self._queue.config.get("num_workers")
+        return workers if isinstance(workers, int) else self._options().num_workers
 
     def _call(self, target: str, endpoint: str) -> None:
-        waiting = self._waiting.get(target, {})
-        called = list(waiting)[: max(0, self._room(target, endpoint))]
-        for msg_id in called:
-            del waiting[msg_id]
-        if not waiting:
-            self._waiting.pop(target, None)
         if not self._running.get(target, True):
             del self._running[target]
+        called = self._next_of_failing()
+        if not _fails(self._health(target)):
+            waiting = self._waiting.get(target, {})
+            own = list(islice(waiting, max(0, self._room(target, endpoint))))
+            for msg_id in own:
+                del waiting[msg_id]
+            if not waiting:
+                self._waiting.pop(target, None)
+            called = [*own, *called]
         self._bell.ring(called)
+
+    def _next_of_failing(self) -> list[str]:
+        """Those that may go now to targets that fail: one of each, in turn."""
+        room = self._room_of_failing() if self._waiting else 0
+        if room <= 0:
+            return []
+        failing = (name for name in self._waiting if _fails(self._health(name)))
+        turn = list(islice((name for name in failing if not self._running.get(name)), room))
+        called = []
+        for name in turn:
+            waiting = self._waiting.pop(name)
+            called.append(next(iter(waiting)))
+            del waiting[called[-1]]
+            if waiting:
+                self._waiting[name] = waiting  # behind the others
+        return called
 
     # How they are
 
@@ -224,6 +266,12 @@ class Desk:
             self._complained = True
         else:
             self._complained = False
+
+
+def _fails(health: Health) -> bool:
+    """Does it fail, and not just now and then?"""
+    never = health.last_success is None
+    return health.failures >= _SHAKY or (never and health.failures > 0)
 
 
 def _target(message: Message) -> str:

@@ -32,6 +32,8 @@ from rqcore_webhook.words import BADGES, attempts, json_lines, not_kept, rows, w
 _PAGE = "-/webhook/"
 _MOST = 50
 _FEW = 10
+#: Results of attempts as one says that there were so many.
+_RESULTS = {"success": "succeeded", "failure": "failed"}
 
 
 def menu() -> list[Item]:
@@ -132,7 +134,10 @@ def _target(row: Mapping[str, Any]) -> Markup:
         facts.append(("Last taken", Markup("{}{}").format(_time(row["last_success"]), took)))
     counted = row["attempts"]
     facts.append(
-        ("Attempts", ", ".join(f"{counted[k]:,} {k}" for k in counted if counted[k]) or "none")
+        (
+            "Attempts",
+            ", ".join(f"{n:,} {_RESULTS.get(k, k)}" for k, n in counted.items() if n) or "none",
+        )
     )
     if row["missed"]:
         facts.append(("Meanwhile", not_kept(row["missed"])))
