@@ -16,6 +16,15 @@ from rqcore.testing import RunningInstance
 if TYPE_CHECKING:
     from tests.conftest import Gate, Rq
 
+PICKY = """
+from rqcore.hookspecs import hookimpl
+
+@hookimpl
+def rq_configure(options):
+    if not isinstance(options["limit"], int):
+        raise ValueError("limit must be a number")
+"""
+
 
 def config_of(directory: Path) -> dict[str, object]:
     found: dict[str, object] = json.loads((directory / "config" / "config.json").read_text())
@@ -163,6 +172,20 @@ def test_reload_starts_what_is_new_and_tells_what_is_wrong(
     wrong = rq("reload", status=1)
     assert wrong.err.count('"port" must be a whole number') == 1
     rq("status")
+
+
+@pytest.mark.process
+def test_reload_tells_which_plugin_goes_on_with_the_options_it_has(
+    rq: Rq, rq_instance: RunningInstance
+) -> None:
+    rq_instance.plugin("picky", PICKY)
+    rq_instance.configure(plugins={"picky": {"limit": 1}})
+    rq_instance.start()
+    assert rq("reload").err == "the configuration is loaded\n"
+    rq_instance.configure(plugins={"picky": {"limit": "x"}})
+    told = rq("reload", status=1).err
+    assert "plugin picky goes on with the options it has: ValueError: limit must be" in told
+    assert told.endswith("all the rest of the configuration is loaded\n")
 
 
 @pytest.mark.process

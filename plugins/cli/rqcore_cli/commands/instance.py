@@ -203,13 +203,15 @@ def reload(ctx: click.Context) -> None:
     app = ctx.ensure_object(App)
     told: list[str] = app.ask_manager("reload")
     errors, warnings = check_configs(app)
-    # The manager speaks of the main config; what it adds to what we found ourselves is told too.
-    for problem in told:
-        if not any(known in problem for known in (*errors, *warnings)):
-            app.warn(problem)
-    for problem in (*errors, *warnings):
+    # What the manager adds to what we found ourselves: plugins that object to their options.
+    objections = [
+        problem for problem in told if not any(known in problem for known in (*errors, *warnings))
+    ]
+    for problem in (*objections, *errors, *warnings):
         app.warn(problem)
-    if errors:
+    if objections and not errors:
+        app.say("all the rest of the configuration is loaded")
+    if objections or errors:
         ctx.exit(Exit.FAILED)
     app.say("the configuration is loaded")
 
