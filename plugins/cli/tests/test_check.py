@@ -393,16 +393,23 @@ def test_what_a_site_tells_does_nothing_to_a_terminal_or_to_perfdata(page: str, 
 
         def answer() -> None:
             for head in ("200 OK", "404 No"):
-                connection, _ = other.accept()
+                try:
+                    connection, _ = other.accept()
+                except OSError:  # nobody asks any more
+                    return
                 with connection:
                     connection.recv(4096)
                     connection.sendall(f"HTTP/1.0 {head}\r\n\r\n{page}".encode())
 
-        server = threading.Thread(target=answer, daemon=True)
+        server = threading.Thread(target=answer)
         server.start()
-        found, _ = runner.check(
-            runner.Question(), lambda patience: sources.look_over_http(site, patience)
-        )
+        try:
+            found, _ = runner.check(
+                runner.Question(), lambda patience: sources.look_over_http(site, patience)
+            )
+        finally:
+            other.shutdown(socket.SHUT_RDWR)
+            server.join()
     line = found.line(perfdata=True, strict=False)
     assert told in line
     assert line.isprintable()

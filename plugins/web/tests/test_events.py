@@ -213,6 +213,7 @@ def test_when_the_manager_is_lost_and_found_everything_is_looked_at_anew(
         seen = (await ear.until("state", new="done")).id
         assert rq.process is not None
         manager, queue = rq.process.pid, rq.ask("test", "describe")["pid"]
+        before = len(ear.heard)
         rq.kill(manager)
         rq.wait()
         with contextlib.suppress(ProcessLookupError):
@@ -221,7 +222,12 @@ def test_when_the_manager_is_lost_and_found_everything_is_looked_at_anew(
         reset = await ear.until("reset")
         while reset.queue:
             reset = await ear.until("reset")
-        await ear.until("queue", "test", status="UP")
+        # The queue and the manager are found again in any order.
+        while not any(
+            event.type == "queue" and event.data.get("status") == "UP"
+            for event in ear.heard[before:]
+        ):
+            await ear.next()
         msg_id = rq.send("test")
         await ear.until("state", "test", new="done", msg_id=msg_id)
         late = Ear(hub, since=seen)
