@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -32,6 +33,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from rqcore import unix
 
@@ -132,6 +134,20 @@ def read_file(path: PathLike, most: int) -> bytes:
         return data
     finally:
         os.close(fd)
+
+
+def read_object(path: PathLike, most: int) -> dict[str, Any]:
+    """The JSON object that a file holds, of ``most`` bytes at most.
+
+    Raises `OSError` when it cannot be read, `ValueError` when it holds anything else.
+    """
+    try:
+        found = json.loads(read_file(path, most))
+    except RecursionError as error:
+        raise ValueError(f"{os.fspath(path)} nests too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{os.fspath(path)} holds no object")  # noqa: TRY004 - bad content
+    return found
 
 
 def remove_tree(path: PathLike) -> None:

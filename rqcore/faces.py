@@ -2,8 +2,8 @@
 
 Both are plugins themselves, and no plugin imports another: these protocols stand between.  ``rq`` hands
 its `App` to every command (``@click.pass_obj``), rqcore-web its `Site` to the hooks ``rq_web_*``.  A
-panel or an item of the menu is whatever has these attributes; the classes here are for those who want
-them.
+panel, an item of the menu or a family of metrics is whatever has these attributes; the classes here are
+for those who want them.
 """
 
 from __future__ import annotations
@@ -89,3 +89,15 @@ class Panel(NamedTuple):
 
     title: str
     content: Any
+
+
+class Family(NamedTuple):
+    """Metrics of one name, as the hook ``rq_collect_metrics`` of rqcore-metrics wants them.
+
+    ``kind`` is ``counter``, ``gauge`` or ``info``; ``samples`` are pairs of labels and a value.
+    """
+
+    name: str
+    kind: str
+    help: str
+    samples: list[tuple[dict[str, str], float]]

@@ -15,6 +15,7 @@ back.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import cast
@@ -62,3 +63,9 @@ def strict_section(
             remedy = did_you_mean(key, names) or f"known are {', '.join(names)}"
             section.refuse(key, f"is no option of the {plugin} plugin", remedy, show=False)
     return section
+
+
+def instance_path(section: Section, key: str, directory: str) -> str:
+    """A path, which begins at the instance's ``directory`` where it is relative; empty for none."""
+    text = section.text(key, "")
+    return os.path.join(directory, text) if text else ""

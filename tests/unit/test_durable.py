@@ -588,3 +588,22 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_not_there_has_no_children(tmp_path: Path) -> None:
     assert list(durable.children(tmp_path / "none")) == []
+
+
+def test_an_object_is_read_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text('{"a": [1]}')
+    assert durable.read_object(file, 100) == {"a": [1]}
+    for text, told in (
+        ("[1]", "holds no object"), ("5", "holds no object"), ("", "Expecting value"),
+        ("{", "Expecting property name"), ("[" * 100_000, "nests too deeply"),
+        ("\ud800", "Expecting value"),
+    ):  # fmt: skip
+        file.write_bytes(text.encode("utf-8", "surrogatepass"))
+        with pytest.raises(ValueError, match=told):
+            durable.read_object(file, 1 << 20)
+    file.write_text("{}  ")
+    with pytest.raises(OSError, match="longer than 3 bytes"):
+        durable.read_object(file, 3)
+    with pytest.raises(FileNotFoundError):
+        durable.read_object(tmp_path / "none", 100)

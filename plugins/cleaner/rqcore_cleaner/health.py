@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from time import time
-from typing import NamedTuple
 
+from rqcore.faces import Family
 from rqcore.hookspecs import Check
 from rqcore.instance import Instance
 from rqcore.words import span_in_words
@@ -21,15 +21,6 @@ from rqcore_cleaner.rules import DAY
 
 #: A daily cleaning that is two days late is none.
 _LATE = 3 * DAY
-
-
-class Family(NamedTuple):
-    """A metric with its samples, as rqcore-metrics takes it."""
-
-    name: str
-    kind: str
-    help: str
-    samples: list[tuple[dict[str, str], float]]
 
 
 def checks(instance: Instance, options: Options) -> Iterator[Check]:

@@ -18,9 +18,8 @@ from rqcore_cleaner.disk import Guard
 from rqcore_cleaner.options import Options, parse_options
 
 if TYPE_CHECKING:
-    from rqcore.faces import Panel, Site
+    from rqcore.faces import Family, Panel, Site
     from rqcore.hookspecs import Check, CommandGroup, QueueInfo
-    from rqcore_cleaner.health import Family
 
 #: The queue that this plugin brings.  It is what makes room, so it is never refused anything.
 QUEUE = "cleaner"

@@ -228,10 +228,9 @@ class Desk:
 
 def _json(path: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(durable.read_file(path, _MOST))
-    except (OSError, ValueError, RecursionError):
+        return durable.read_object(path, _MOST)
+    except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float:

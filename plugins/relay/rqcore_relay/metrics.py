@@ -6,7 +6,9 @@ Pure.  The counters count since the instance was made, over all restarts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from rqcore.faces import Family
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -21,15 +23,6 @@ _METRICS = (
     ("bytes_total", "counter", "Bytes of attachments that were sent to the peer.", "bytes"),
     ("last_success_timestamp_seconds", "gauge", "When it last took a message.", "last_success"),
 )
-
-
-class Family(NamedTuple):
-    """Metrics of one name, as the hook ``rq_collect_metrics`` of rqcore-metrics wants them."""
-
-    name: str
-    kind: str
-    help: str
-    samples: list[tuple[dict[str, str], float]]
 
 
 def families(rows: Iterable[Mapping[str, Any]]) -> list[Family]:

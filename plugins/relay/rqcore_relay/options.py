@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rqcore.errors import RefusedError
-from rqcore.options import given_options, option_names, strict_section
+from rqcore.options import given_options, instance_path, option_names, strict_section
 from rqcore.schema import Report, Section
 from rqcore_relay.peers import peer_name
 
@@ -128,7 +128,7 @@ def _peer(
     section = strict_section(report, given, option_names(PeerOptions), place)
     token, user = _secret(section, "token"), section.text("user", "")
     password = _secret(section, "password")
-    token_file = _path(section, "token_file", directory)
+    token_file = instance_path(section, "token_file", directory)
     if sum(map(bool, (token, token_file, user))) > 1:
         report.refuse(place, None, "says who we are in more than one way", "keep one of them")
     if ":" in user:
@@ -141,7 +141,7 @@ def _peer(
         token_file=token_file,
         user=user,
         password=password,
-        ca=_path(section, "ca", directory),
+        ca=instance_path(section, "ca", directory),
         verify=section.flag("verify") if given.get("verify") is not None else True,
         per_peer=section.whole("per_peer", per_peer, 1, 128),
     )
@@ -164,11 +164,6 @@ def _secret(section: Section, key: str) -> str:
         section.refuse(key, "must be printable text", "give it in quotes", show=False)
         return ""
     return value
-
-
-def _path(section: Section, key: str, directory: str) -> str:
-    text = section.text(key, "")
-    return os.path.join(directory, text) if text else ""
 
 
 def _token(file: str) -> str:

@@ -20,12 +20,11 @@ from rqcore_relay.options import Options, parse_options
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-    from rqcore.faces import Item, Panel, Site
+    from rqcore.faces import Family, Item, Panel, Site
     from rqcore.hookspecs import Check, CommandGroup, Delay, Outcome, QueueInfo, ServiceContext
     from rqcore.lifecycle import State
     from rqcore.message import Message
     from rqcore_relay.desk import Desk
-    from rqcore_relay.metrics import Family
 
 #: The queue that this plugin brings.
 QUEUE = "relay"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import calendar
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
 from time import strptime
@@ -53,10 +52,9 @@ class Files:
 def read(path: str) -> dict[str, dict[str, Any]]:
     """What a file says of each peer."""
     try:
-        found = json.loads(durable.read_file(path, _MOST))
-    except (OSError, ValueError, RecursionError):
+        peers = durable.read_object(path, _MOST).get("peers")
+    except (OSError, ValueError):
         return {}
-    peers = found.get("peers") if isinstance(found, dict) else None
     if not isinstance(peers, dict):
         return {}
     return {name: entry for name, entry in peers.items() if isinstance(entry, dict)}

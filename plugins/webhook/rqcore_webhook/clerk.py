@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic, time
 from typing import Any
@@ -25,6 +25,7 @@ from rqcore.hookspecs import Outcome, QueueInfo
 from rqcore.lifecycle import FINAL, State
 from rqcore.message import Message
 from rqcore_webhook import events
+from rqcore_webhook.care import Care
 from rqcore_webhook.options import Endpoint, Options
 from rqcore_webhook.outbox import Entry, Outbox, Webhook, entry_of
 
@@ -52,7 +53,7 @@ class Clerk:
         self._stale: set[str] = set()
         #: When an endpoint was last told of a running message's progress, monotonic.
         self._progress: dict[str, dict[str, float]] = {}
-        self._complained = False
+        self._care = Care(_log, "webhooks wait: the outbox cannot be written")
         self._wanted_of: Options | None = None
         self._wanted: frozenset[str] = frozenset()
 
@@ -236,18 +237,6 @@ class Clerk:
                 if events.wants(endpoint, name, self._queue.name)
             )
         return event in self._wanted
-
-    @contextlib.contextmanager
-    def _care(self) -> Iterator[None]:
-        """What the system refuses is told once, and stops nobody."""
-        try:
-            yield
-        except OSError as error:
-            if not self._complained:
-                _log.error("webhooks wait: the outbox cannot be written: %s", error)
-            self._complained = True
-        else:
-            self._complained = False
 
 
 def tell(

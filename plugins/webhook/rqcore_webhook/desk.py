@@ -20,10 +20,9 @@ Nothing here may raise, or the queue would go on without it.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from time import time
 from typing import Any
@@ -33,6 +32,7 @@ from rqcore.bell import Bell
 from rqcore.hookspecs import Delay, Hold, QueueInfo
 from rqcore.lifecycle import State
 from rqcore.message import Message
+from rqcore_webhook.care import Care
 from rqcore_webhook.clerk import tell
 from rqcore_webhook.health import Files, Health, target_of
 from rqcore_webhook.options import Options
@@ -64,7 +64,7 @@ class Desk:
         self._running: dict[str, set[str]] = {}
         #: Held because others of their target run, in the order in which they came.
         self._waiting: dict[str, dict[str, None]] = {}
-        self._complained = False
+        self._care = Care(_log, "webhook cannot note how its targets are")
         if self._known:
             self._save()
 
@@ -246,26 +246,13 @@ class Desk:
     def _result(self, msg_id: str) -> dict[str, Any] | None:
         path = f"{self._queue.path}/run/{msg_id}/job/{RESULT_FILE}"
         try:
-            found = json.loads(durable.read_file(path, _MOST))
-        except (OSError, ValueError, RecursionError):
+            return durable.read_object(path, _MOST)
+        except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
 
     def _save(self, *changed: str) -> None:
         with self._care():
             self._files.write(self._known, *changed)
-
-    @contextlib.contextmanager
-    def _care(self) -> Iterator[None]:
-        """What the system refuses is told once, and stops nobody."""
-        try:
-            yield
-        except OSError as error:
-            if not self._complained:
-                _log.error("webhook cannot note how its targets are: %s", error)
-            self._complained = True
-        else:
-            self._complained = False
 
 
 def _fails(health: Health) -> bool:

@@ -71,10 +71,9 @@ class Files:
     def read(self) -> dict[str, Health]:
         """What is known of all targets."""
         try:
-            found = json.loads(durable.read_file(self.health, _MOST))
-        except (OSError, ValueError, RecursionError):
+            targets = durable.read_object(self.health, _MOST).get("targets")
+        except (OSError, ValueError):
             return {}
-        targets = found.get("targets") if isinstance(found, dict) else None
         if not isinstance(targets, dict):
             return {}
         return {
@@ -114,10 +113,9 @@ class Files:
         if not name or not durable.exists(path):
             return None
         try:
-            found = json.loads(durable.read_file(path, 1 << 16))
-        except (OSError, ValueError, RecursionError):
-            found = None
-        found = found if isinstance(found, dict) else {}
+            found = durable.read_object(path, 1 << 16)
+        except (OSError, ValueError):
+            found = {}
         reason = found.get("reason")
         return {
             "at": _number(found.get("at")), "by": str(found.get("by") or "hand"),

@@ -5,21 +5,11 @@ Reads a file.  Bare URLs are counted together, under the endpoint "".
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from rqcore.faces import Family
 from rqcore_webhook.health import RESULTS
 from rqcore_webhook.options import Options
 from rqcore_webhook.outbox import Outbox
 from rqcore_webhook.words import rows
-
-
-class Family(NamedTuple):
-    """Metrics of one name."""
-
-    name: str
-    kind: str
-    help: str
-    samples: list[tuple[dict[str, str], float]]
 
 
 def families(directory: str, options: Options) -> list[Family]:

@@ -15,7 +15,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from rqcore.errors import RefusedError
-from rqcore.options import given_options, option_names, strict_section
+from rqcore.options import given_options, instance_path, option_names, strict_section
 from rqcore.schema import Report, Section, did_you_mean
 from rqcore_webhook.networks import MODES, Mode, Network, Networks, parse_network
 from rqcore_webhook.signing import key_of
@@ -211,7 +211,7 @@ def _endpoint(
         concurrency=section.whole("concurrency", default.concurrency, 1, 128),
         disable_after=_days(section, "disable_after", usual.disable_after),
         progress_every=_patience(section, "progress_every", usual.progress_every),
-        ca=_path(section, "ca", directory),
+        ca=instance_path(section, "ca", directory),
         verify=section.flag("verify") if given.get("verify") is not None else True,
     )
 
@@ -306,8 +306,3 @@ def _days(section: Section, key: str, default: float) -> float:
         section.refuse(key, "must be 0 (never) to 366 days", f"for instance {default:g}")
         return default
     return days
-
-
-def _path(section: Section, key: str, directory: str) -> str:
-    text = section.text(key, "")
-    return os.path.join(directory, text) if text else ""

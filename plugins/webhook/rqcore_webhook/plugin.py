@@ -20,13 +20,12 @@ from rqcore_webhook.options import Options, parse_options
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-    from rqcore.faces import Item, Panel, Site
+    from rqcore.faces import Family, Item, Panel, Site
     from rqcore.hookspecs import CommandGroup, Delay, Hold, Outcome, ServiceContext
     from rqcore.lifecycle import State, Step
     from rqcore.message import Message
     from rqcore_webhook.clerk import Clerk
     from rqcore_webhook.desk import Desk
-    from rqcore_webhook.metrics import Family
 
 #: The queue that this plugin brings.
 QUEUE = "webhook"

@@ -14,7 +14,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from time import time
 from typing import Any
 
@@ -84,8 +84,11 @@ class Stuck:
             return
         if not any(EVENT in endpoint.events for endpoint in options.endpoints.values()):
             return
-        with self._care():
+        try:
             self._look(options)
+        except OSError as error:
+            _log.warning("who relay cannot reach is not told: %s", error)
+            self.look_soon()
 
     def _look(self, options: Options) -> None:
         now, told = time(), _json(self._memory)
@@ -121,14 +124,6 @@ class Stuck:
         }  # fmt: skip
         clerk.tell(self._outbox, options, EVENT, _QUEUE, data, contextlib.nullcontext)
 
-    @contextlib.contextmanager
-    def _care(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            _log.warning("who relay cannot reach is not told: %s", error)
-            self.look_soon()
-
 
 def _peers(path: str) -> dict[str, dict[str, Any]]:
     peers = _json(path).get("peers")
@@ -142,7 +137,6 @@ def _json(path: str) -> dict[str, Any]:
     if not os.path.exists(path):
         return {}
     try:
-        found = json.loads(durable.read_file(path, _MOST))
-    except (FileNotFoundError, ValueError, RecursionError):
+        return durable.read_object(path, _MOST)
+    except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
