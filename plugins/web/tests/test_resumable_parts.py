@@ -402,6 +402,40 @@ def test_one_that_finishes_is_not_disturbed(site: Site) -> None:
     asyncio.run(run())
 
 
+def test_who_asks_for_the_offset_is_told_what_is_on_its_way_to_the_disk_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection is cut while its last bytes wait for a slow disk: they came, and count."""
+    begun, go_on, write = threading.Event(), threading.Event(), PartFile.write
+
+    def slow_write(part: PartFile, block: memoryview) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        write(part, block)
+
+    monkeypatch.setattr(PartFile, "write", slow_write)
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield b"data"
+        raise ConnectionResetError
+
+    async def run() -> None:
+        upload = await create(site, length=8)
+        first = asyncio.ensure_future(receive(upload, cut()))
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        asked = asyncio.ensure_future(upload.settled())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not asked.done()
+        go_on.set()
+        assert await asked == 4
+        with pytest.raises(ConnectionResetError):
+            await first
+        await upload.end(NotFoundError("over"))
+
+    asyncio.run(run())
+
+
 def test_of_many_that_come_the_last_one_works(site: Site) -> None:
     """Each takes over from the one before; all bytes that were taken are there, in order."""
     blocks = [bytes([n]) * 1000 for n in range(20)]

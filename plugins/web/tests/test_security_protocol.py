@@ -22,12 +22,13 @@ TOY = """
 import asyncio, functools, socket, sys
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from rqcore_web.security.connections import Room
 from rqcore_web.security.protocol import Http
 
-seen = []
+seen, go_on = [], asyncio.Event()
 
 async def echo(request):
     body = (await request.body()).decode("latin-1")
@@ -46,6 +47,20 @@ async def big(request):
             yield bytes(65536)
     return StreamingResponse(chunks())
 
+async def late(request):
+    came = 0
+    try:
+        async for piece in request.stream():
+            came += len(piece)
+            seen.append(f"came {came}")
+            await go_on.wait()
+    except ClientDisconnect:
+        seen.append("cut off")
+
+async def go(request):
+    go_on.set()
+    return PlainTextResponse("went on")
+
 async def tell(request):
     told = list(seen)
     seen.clear()
@@ -59,7 +74,7 @@ class Server(uvicorn.Server):
 
 routes = [
     Route("/echo", echo, methods=["GET", "POST"]), Route("/hello", hello, methods=["GET", "POST"]),
-    Route("/big", big), Route("/seen", tell),
+    Route("/big", big), Route("/seen", tell), Route("/late", late, methods=["POST"]), Route("/go", go),
 ]
 patience, most = float(sys.argv[1]), int(sys.argv[2])
 sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -374,6 +389,22 @@ def test_a_body_that_nobody_reads_is_no_request(toy: Toy) -> None:
     assert statuses(answer) == [200]
     assert b"connection: close" in answer
     assert toy.seen() == ["POST /hello"]
+
+
+def test_what_came_before_a_cut_is_read_before_the_cut_is_told(toy: Toy) -> None:
+    toy.seen()
+    told: list[str] = []
+    with toy.connect() as sock:
+        sock.sendall(b"POST /late HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n0123456789")
+        while told != ["came 10"]:
+            told += toy.seen()
+        sock.sendall(bytes(20))
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock) == b""
+    toy.talk(b"GET /go HTTP/1.1\r\n" + HOST + END)
+    while told[-1] != "cut off":
+        told += toy.seen()
+    assert told == ["came 10", "came 30", "cut off"]
 
 
 def test_a_client_that_waited_for_leave_may_not_go_on(toy: Toy) -> None:

@@ -93,7 +93,7 @@ async def append(call: Call) -> Response:
         if body != 0 and not partial.complete:
             expect_upload(call.request)
             await partial.receive(call.request.stream(), turn)
-        turn.finishing = True
+        turn.counted.set()
         if not complete:
             return Response(status_code=204, headers=_progress(partial))
         if partial.left:

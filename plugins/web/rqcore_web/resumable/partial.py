@@ -6,8 +6,9 @@
 
 One request at a time works on an upload.  A newer one takes over: its client would not come if the
 older connection were any good, and a connection that is cut may look alive for a minute.  The older
-one ends with the problem ``upload-taken-over``; what it has brought is kept, and counts.  One that
-brings no bytes any more, because it is finishing, is not disturbed: the newer one waits for it.
+one ends with the problem ``upload-taken-over``; what it has brought is kept, and counts.  One whose
+bytes have all been counted, and that is finishing, is not disturbed: the newer one waits for it, but
+who only asks for the offset is told.
 
 Room on the disk (`rqcore_web.space`) is promised for all that is to come, while a request is under way
 and for ``client_timeout`` seconds after it, so that a cut for a moment does not lose it.
@@ -44,11 +45,11 @@ _CLOSE = {"Connection": "close"}
 
 
 class Turn:
-    """One request's time with an upload; ``finishing``: it brings no bytes any more."""
+    """One request's time with an upload; ``counted``: it brings no bytes any more, all are written."""
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
-        self.finishing = False
+        self.counted = asyncio.Event()
         self._reading: asyncio.Future[None] | None = None
         self._why: ProblemError | None = None
 
@@ -157,14 +158,15 @@ class Partial:
         finally:
             self.touched = time()
             self._turn = None
+            turn.counted.set()
             turn.over.set()
             self.tell()
 
     async def settled(self) -> int:
         """The offset that holds: whoever brings bytes now lets go.  Raises why it is gone, if it is."""
-        while self._turn is not None and not self._turn.finishing:
+        while self._turn is not None and not self._turn.counted.is_set():
             self._turn.give_way(_taken_over())
-            await self._turn.over.wait()
+            await self._turn.counted.wait()
         if self._gone is not None:
             raise self._gone
         self.touched = time()
@@ -218,8 +220,7 @@ class Partial:
             try:
                 await turn.read(self._read(stream, flow))
             finally:
-                turn.finishing = True
-                await asyncio.shield(asyncio.ensure_future(self._let_go(flow)))
+                await asyncio.shield(asyncio.ensure_future(self._let_go(flow, turn)))
         except BodyError:
             self._stop_lease()  # it cannot go on now: others may have the room
             raise
@@ -239,10 +240,11 @@ class Partial:
                 )  # fmt: skip
             await flow.write(data)
 
-    async def _let_go(self, flow: Flow) -> None:
+    async def _let_go(self, flow: Flow, turn: Turn) -> None:
         try:
             await flow.drain()
         finally:
+            turn.counted.set()
             await in_thread(self._file.close)
             self._rest()
 

@@ -283,7 +283,7 @@ class Http(HttpToolsProtocol):
         async def take() -> Message:
             nonlocal unasked
             unasked = False
-            return await receive()
+            return self._body_first(scope, await receive())
 
         async def give(message: Message) -> None:
             nonlocal closing
@@ -307,6 +307,13 @@ class Http(HttpToolsProtocol):
             self.transport.abort()
         if self.transport.is_closing():
             self.cycle.disconnected = True  # that it was not answered to its end is nobody's fault
+
+    def _body_first(self, scope: Scope, message: Message) -> Message:
+        """What came before the end of a connection is read first; asked again, the end is told."""
+        if message["type"] != "http.disconnect" or self.scope is not scope or not self.cycle.body:
+            return message
+        rest, self.cycle.body = bytes(self.cycle.body), bytearray()
+        return {"type": "http.request", "body": rest, "more_body": True}
 
     def _is_unread(self, scope: Scope) -> bool:
         return self.scope is scope and self._in_body
