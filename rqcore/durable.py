@@ -118,6 +118,20 @@ def lock_file(path: PathLike, content: bytes) -> int | None:
     return fd
 
 
+@contextlib.contextmanager
+def alone(path: PathLike) -> Iterator[None]:
+    """Wait for the lock that this file stands for, and hold it: for a moment, beside a state file.
+
+    The file is made where it is missing, and stays behind.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        unix.wait_for_lock(fd)
+        yield
+    finally:
+        os.close(fd)
+
+
 def read_file(path: PathLike, most: int) -> bytes:
     """The bytes of a file, ``most`` at most: a pipe or a huge file in its place does no harm."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

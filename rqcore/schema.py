@@ -188,12 +188,14 @@ class Section:
             return default
         return float(value)
 
-    def flag(self, key: str) -> bool:
-        """A truth value in the contract's spelling; false when it is not given."""
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """A truth value in the contract's spelling."""
         value = self.get(key)
+        if value is None:
+            return default
         if isinstance(value, dict | list | tuple):
             self.refuse(key, f"must be true or false, not {kind(value)}", "write true or false")
-        elif value is not None and not truth(value) and value not in _FALSE:
+        elif not truth(value) and value not in _FALSE:
             self.report.warn(
                 self.at(key), value, "is no truth value and counts as false", "write true or false"
             )

@@ -77,6 +77,11 @@ def try_lock(fd: int) -> bool:
     return True
 
 
+def wait_for_lock(fd: int) -> None:
+    """Take the exclusive lock on an open file as soon as no other process has it."""
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+
 def name_process(name: str) -> None:
     """Let ``ps`` and ``top`` show this name, where the system lets a process rename itself."""
     if _libc is not None:

@@ -607,3 +607,22 @@ def test_an_object_is_read_and_nothing_else(tmp_path: Path) -> None:
         durable.read_object(file, 3)
     with pytest.raises(FileNotFoundError):
         durable.read_object(tmp_path / "none", 100)
+
+
+def test_one_at_a_time_changes_what_a_lock_stands_beside(tmp_path: Path) -> None:
+    def is_free() -> bool:
+        fd = os.open(tmp_path / "lock", os.O_RDONLY)
+        try:
+            return unix.try_lock(fd)
+        finally:
+            os.close(fd)
+
+    with durable.alone(tmp_path / "lock"):
+        assert not is_free()
+    assert is_free()
+    with pytest.raises(ZeroDivisionError), durable.alone(tmp_path / "lock"):
+        raise ZeroDivisionError
+    assert is_free()
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+    with pytest.raises(FileNotFoundError), durable.alone(tmp_path / "none" / "lock"):
+        pass

@@ -65,3 +65,18 @@ def test_what_is_unknown_is_a_mistake() -> None:
     )
     assert workers.endswith('; did you mean "workers"?')
     assert other.endswith('zzz" is no option of the mine plugin; known are workers, host')
+
+
+def test_a_flag_is_what_its_plugin_says_where_it_is_not_given() -> None:
+    report = Report("config.json")
+    given = {"on": True, "off": "no", "null": None, "odd": {}}
+    section = strict_section(report, given, [*given, "none"], "plugins.mine")
+    assert [section.flag(key, default=True) for key in ("on", "off", "null", "none")] == [
+        True, False, True, True,
+    ]  # fmt: skip
+    assert [section.flag(key) for key in ("on", "off", "null", "none")] == [
+        True, False, False, False,
+    ]  # fmt: skip
+    assert not report.problems
+    section.flag("odd", default=True)
+    assert "must be true or false" in str(report.problems[0])

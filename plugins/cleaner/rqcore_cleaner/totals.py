@@ -10,10 +10,9 @@ by it.  One that cannot be written is left as it was, and the cleaning was none 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from time import time
 from typing import Any
 
@@ -52,7 +51,7 @@ def add(directory: str, queues: Mapping[str, tuple[int, int]]) -> None:
     """A cleaning came to its end; ``queues``: messages and bytes that were removed of each."""
     with contextlib.suppress(OSError):
         path = make_folder(directory)
-        with _locked(path):
+        with durable.alone(f"{path}/lock"):
             removed = read(directory)["removed"]
             for queue, (messages, taken) in queues.items():
                 entry = removed.setdefault(queue, {"messages": 0, "bytes": 0})
@@ -60,13 +59,3 @@ def add(directory: str, queues: Mapping[str, tuple[int, int]]) -> None:
                 entry["bytes"] += taken
             text = json.dumps({"at": round(time(), 3), "removed": removed})
             durable.write_file(f"{path}/totals.json", text.encode("ascii"))
-
-
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
-    fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

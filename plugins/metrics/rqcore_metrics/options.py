@@ -80,7 +80,7 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
         graphite=_graphite(section),
         statsd=_statsd(section),
         textfile=_textfile(section),
-        plugin_hooks=section.flag("plugin_hooks") if "plugin_hooks" in given else True,
+        plugin_hooks=section.flag("plugin_hooks", default=True),
     )
     report.finish()
     return options

@@ -142,7 +142,7 @@ def _peer(
         user=user,
         password=password,
         ca=instance_path(section, "ca", directory),
-        verify=section.flag("verify") if given.get("verify") is not None else True,
+        verify=section.flag("verify", default=True),
         per_peer=section.whole("per_peer", per_peer, 1, 128),
     )
 

@@ -10,10 +10,9 @@ counts as empty.
 from __future__ import annotations
 
 import calendar
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from time import strptime
 from typing import Any
 
@@ -38,15 +37,9 @@ class Files:
         durable.make_private_dir(os.path.dirname(self.folder))
         durable.make_private_dir(self.folder)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Nobody else changes ``peers.json`` meanwhile; it is held for a moment only."""
-        fd = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        return durable.alone(f"{self.folder}/lock")
 
 
 def read(path: str) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
@@ -46,12 +45,8 @@ def _alone(directory: str) -> Iterator[None]:
     for folder in (f"{directory}/var", f"{directory}/var/router"):
         with contextlib.suppress(FileExistsError):
             durable.make_dir(folder)
-    fd = durable.append_log(f"{directory}/var/router/lock")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with durable.alone(f"{directory}/var/router/lock"):
         yield
-    finally:
-        os.close(fd)
 
 
 def _keep(directory: str, standing: Standing) -> None:

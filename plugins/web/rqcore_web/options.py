@@ -71,7 +71,7 @@ def parse_options(given: Mapping[str, object], file: str) -> Options:
         max_connections=section.whole("max_connections", default.max_connections, 1, 100_000),
         client_timeout=_patience(section, default.client_timeout),
         history_days=section.whole("history_days", default.history_days, 1, 400),
-        access_log=section.flag("access_log") if "access_log" in given else True,
+        access_log=section.flag("access_log", default=True),
     )
     report.finish()
     return options

@@ -212,7 +212,7 @@ def _endpoint(
         disable_after=_days(section, "disable_after", usual.disable_after),
         progress_every=_patience(section, "progress_every", usual.progress_every),
         ca=instance_path(section, "ca", directory),
-        verify=section.flag("verify") if given.get("verify") is not None else True,
+        verify=section.flag("verify", default=True),
     )
 
 
