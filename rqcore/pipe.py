@@ -31,6 +31,7 @@ MAX_DELAY = 3_155_760_000.0
 MAX_ANSWER = 4096
 
 HIT_MAX = "HIT MAX RESEND COUNT - MOVING TO ERR"
+UNMADE = "{status}; of the copies that it asked for, the last {count} were not made"
 TIMEOUT = "TIMEOUT - ran longer than {seconds:g} s - MOVING TO ERR"
 IMPROPER = "PROCESS EXITED IMPROPERLY - MOVING TO ERR"
 

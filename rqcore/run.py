@@ -10,7 +10,9 @@ the pipe at the exit is read first.  A ``dup`` that is still being made is waite
 attachments are taken from this message's directory.
 
 Copies are made one after another, so that the answers come in the order of the questions, whichever
-queues they go to; a script that asks faster than they are made waits at its pipe.
+queues they go to; a script that asks faster than they are made waits at its pipe.  What it asked for
+before it ended by itself is all made, however long that takes.  One that we end is given its grace for
+that, too: what is not made then was never answered, is not made any more, and is counted in `unmade`.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ _STATUS_EVERY = 0.1
 _LOOK_AGAIN = 0.25
 _MAX_ANSWERS = 1000
 _MAX_DUPS = 1000
+#: So many that are answered at once are made in one turn of the loop; others wait to be served, too.
+_DUPS_A_TURN = 50
 #: So many lines of a run that are not understood are logged.
 _MAX_GARBAGE = 20
 
@@ -70,6 +74,8 @@ class Run:
         self.status = ""
         #: How often the message could not leave ``run`` because the system was out of something.
         self.retries = 0
+        #: Copies that it asked for and that were not made, for it was ended before their turn came.
+        self.unmade = 0
         self._loop = loop
         self._owner = owner
         self._decoder = pipe.PipeDecoder()
@@ -78,6 +84,9 @@ class Run:
         self._dups: deque[pipe.Dup | bytes] = deque()
         self._asking = False
         self._answering = False
+        self._going_on = False
+        self._over = False
+        self._grace = 0.0
         self._pipe_open = True
         self._told = 0.0
         self._garbage = 0
@@ -85,6 +94,7 @@ class Run:
         self._status_timer: Timer | None = None
         self._kill_timer: Timer | None = None
         self._limit_timer: Timer | None = None
+        self._copies_timer: Timer | None = None
         loop.reader(process.pipe, self._on_pipe)
         loop.on_exit(process.pid, self._on_exit)
 
@@ -107,6 +117,7 @@ class Run:
         if self.ended is not None:
             return
         self.ending = self.ending or why
+        self._grace = grace
         self.process.send_signal(signal.SIGTERM)
         # A stopped process takes no SIGTERM before it goes on.
         self.process.send_signal(signal.SIGCONT)
@@ -137,11 +148,22 @@ class Run:
             if timer is not None:
                 timer.cancel()
         self._close_pipe()
+        if self.ending and self._dups:
+            self._copies_timer = self._loop.after(self._grace, self._make_no_more)
+        self._finish_when_settled()
+
+    def _make_no_more(self) -> None:
+        """Its time for copies is over; the one that is being made is waited for."""
+        self.unmade = sum(isinstance(dup, pipe.Dup) for dup in self._dups)
+        self._dups.clear()
         self._finish_when_settled()
 
     def _finish_when_settled(self) -> None:
-        if self.ended is None or self._asking or self._dups:
+        if self.ended is None or self._asking or self._dups or self._over:
             return
+        self._over = True
+        if self._copies_timer is not None:
+            self._copies_timer.cancel()
         self._loop.forget_writer(self.process.answer)
         self.process.close()
         self._owner.on_ended(self)
@@ -219,11 +241,17 @@ class Run:
     # What it is told
 
     def _make_dups(self) -> None:
-        if self._answering:  # one that is answered at once comes back here
+        if self._answering or self._going_on:  # one that is answered at once comes back here
             return
         self._answering = True
+        made = 0
         try:
             while self._dups and not self._asking:
+                if made == _DUPS_A_TURN:
+                    self._going_on = True
+                    self._loop.soon(self._next_turn)
+                    return
+                made += 1
                 dup = self._dups.popleft()
                 if isinstance(dup, bytes):
                     self._say(dup)
@@ -237,8 +265,14 @@ class Run:
         """The answer to the ``dup`` that the owner was told of last."""
         self._asking = False
         self._say(line)
-        if self._answering:
-            return
+        if not self._answering:
+            self._go_on()
+
+    def _next_turn(self) -> None:
+        self._going_on = False
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._make_dups()
         if self._pipe_open and len(self._dups) <= _MAX_DUPS:
             self._loop.reader(self.process.pipe, self._on_pipe)

@@ -219,12 +219,15 @@ class Work:
         assert ended is not None
         verdict = run.conclusion.verdict
         finished = verdict is not None and (verdict.kind == "err" or ended.exit_status == 0)
+        finished = finished and not run.unmade
         if run.ending == "stop" and not finished:
             self._settle(run, lambda: self._back_to_que(run))
             return
         outcome = run.conclusion.conclude(
             ended.exit_status, ended.signal, message.count, message.max_count
         )
+        if run.unmade:  # good it cannot be called then, whatever it said
+            outcome = replace(outcome, state=State.ERR)
         if run.ending == "destroy" and outcome.state not in _GOOD:
             status = f"{outcome.status} - destroyed on request"
             outcome = replace(outcome, state=State.ERR, status=status)
@@ -232,6 +235,9 @@ class Work:
             # What it still said in good order, exit status included, counts: done, or a resend.
             status = pipe.TIMEOUT.format(seconds=run.time_limit)
             outcome = replace(outcome, status=status, timed_out=True)
+        if run.unmade:
+            status = pipe.UNMADE.format(status=outcome.status, count=run.unmade)
+            outcome = replace(outcome, status=status, delay=0.0, new_full_id="")
         queue.hooks.message_finishing(message, queue.info, outcome)
         if outcome.state is State.QUE:
             self._settle(run, lambda: self._resend(run, outcome))

@@ -6,6 +6,7 @@ And that whoever must not miss an end is told of every one, while the message st
 from __future__ import annotations
 
 import json
+import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstanc
         instance.queue("say", SAY, num_workers=4)
         instance.queue("hasty", SAY, timeout=0.2, num_workers=4)
         instance.queue("same", SAY, coalesce_params=[1])
+        instance.queue("sink", SAY)
         instance.plugin("witness", WITNESS)
         instance.use_plugins("cli")
         Journal(instance)
@@ -111,6 +113,27 @@ def test_nothing_of_it_goes_on(rq: RunningInstance, gate: Gate) -> None:
     pid = int(note.read_text())
     command = Path(f"/proc/{pid}/cmdline")  # empty for what is dead and was not yet waited for
     assert not command.exists() or command.read_bytes() == b""
+
+
+@pytest.mark.parametrize("trap", ["", "trap 'echo done >&3; exit 0' TERM"])
+def test_copies_that_it_asks_for_without_end_keep_it_no_longer(
+    rq: RunningInstance, trap: str
+) -> None:
+    """They are made as long as it has its grace; then it is told how many were not, and no "done"."""
+    before = rq.ask("sink", "num_messages")["que"]
+    msg_id = rq.send("hasty", param1=f"{trap}\nwhile :; do echo 'dup 50000-X-sink'; done >&3")
+    message = rq.until("hasty", msg_id)
+    found = re.fullmatch(
+        re.escape(TIMEOUT) + r"; of the copies that it asked for, the last (\d+) were not made",
+        message["status"],
+    )
+    assert found is not None, message["status"]
+    assert int(found[1]) > 100
+    fact = journal(rq).until("message_finishing", msg_id=msg_id)
+    assert (fact["state"], fact["timed_out"]) == ("err", True)
+    told = journal(rq).facts("message_dup", msg_id=msg_id)
+    made = rq.ask("sink", "num_messages")["que"] - before
+    assert made == len(told) > 0, "each that was made was told, and none comes after the end"
 
 
 def test_who_is_in_time_is_not_disturbed(rq: RunningInstance) -> None:
