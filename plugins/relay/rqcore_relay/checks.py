@@ -1,4 +1,4 @@
-"""What ``rq doctor`` and ``rq check`` are told of the peers.
+"""What ``rq doctor`` and ``rq check`` are told of the peers, and of what relay shows them.
 
 Read from the files that the queue relay and its service keep, whether RQ runs or not.  A peer that is
 down is no trouble of this machine as long as nothing waits for it.
@@ -6,25 +6,38 @@ down is no trouble of this machine as long as nothing waits for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import time
 from typing import Any
 
 from rqcore.hookspecs import Check
+from rqcore.secrecy import secret_check
 from rqcore.words import span_in_words
+from rqcore_relay.options import Options
 from rqcore_relay.survey import survey
 
 #: Seconds that a message may wait for a peer that is down before it is time to look there.
 _STUCK = 3600.0
 
 
-def checks(directory: str) -> list[Check]:
-    """One for each peer that something waits for and that is down; else one that all is well."""
+def checks(directory: str, options: Options) -> list[Check]:
+    """Each peer that something waits for and that is down, else that all is well; and each secret."""
     rows = survey(directory)
-    down = [row for row in rows if row["failures"] and row["waiting"]]
-    if down:
-        now = time()
-        return [_down(row, now) for row in down]
-    return [Check("relay", "ok", _all_well(len(rows)))]
+    now = time()
+    found = [_down(row, now) for row in rows if row["failures"] and row["waiting"]]
+    found = found or [Check("relay", "ok", _all_well(len(rows)))]
+    return [*found, *_secrets(directory, options)]
+
+
+def _secrets(directory: str, options: Options) -> Iterator[Check]:
+    """Each file that holds a token, once; and the config, where one stands there."""
+    files = {peer.token_file: peer for peer in options.peers.values() if peer.token_file}
+    for path, peer in files.items():
+        yield secret_check(directory, path, "a token", peer.authorization)
+    if any(peer.token or peer.password for peer in options.peers.values()):
+        yield secret_check(
+            directory, f"{directory}/config/config.json", "what relay shows its peers"
+        )
 
 
 def _all_well(peers: int) -> str:

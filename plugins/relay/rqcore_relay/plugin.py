@@ -77,10 +77,10 @@ def rq_register_commands(cli: CommandGroup) -> None:
 
 @hookimpl
 def rq_collect_checks(instance: InstanceInfo) -> list[Check]:
-    """Say which machines cannot be reached."""
+    """Say which machines cannot be reached, and whose eyes our tokens are for."""
     from rqcore_relay.checks import checks  # noqa: PLC0415 - see the head of this module
 
-    return checks(instance.directory)
+    return checks(instance.directory, _options)
 
 
 @hookimpl

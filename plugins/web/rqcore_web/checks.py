@@ -1,6 +1,7 @@
 """What ``rq doctor`` and ``rq check`` are told of the site.
 
-Does it answer, how long is its certificate good, are there passwords in clear text?
+Does it answer, how long is its certificate good, are there passwords in clear text, can others read
+what they should not?
 """
 
 from __future__ import annotations
@@ -14,20 +15,37 @@ from rqcore.client import ManagerClient
 from rqcore.errors import UnreachableError
 from rqcore.hookspecs import Check
 from rqcore.instance import Instance
+from rqcore.schema import ConfigError
+from rqcore.secrecy import secret_check
 from rqcore.words import span_in_words
 from rqcore_web.security import passwords
+from rqcore_web.security.tokens import TOKENS_FILE
 from rqcore_web.whereabouts import ask, settings_of, site_url
 
 _SOON = 14 * 86400
 
 
 def checks(directory: str) -> list[Check]:
-    """All of them; raises what reading the config raises."""
+    """All of them; none where the main config is wrong, which is told by a check of its own."""
     instance = Instance(Path(directory))
-    settings, options = settings_of(instance)
+    try:
+        settings, options = settings_of(instance)
+    except ConfigError:
+        return []
     found = _answers(instance)
     if options.certificate:
         found.append(_certificate(str(instance.directory / options.certificate)))
+        key = str(instance.directory / options.key)
+        found.append(secret_check(directory, key, "the certificate's key"))
+    secrets = {
+        instance.config_dir / TOKENS_FILE: "tokens",
+        instance.directory / "var" / "web" / "secret": "what the site signs with",
+    }
+    found += [
+        secret_check(directory, str(path), holds)
+        for path, holds in secrets.items()
+        if path.exists()
+    ]
     users = settings.basic_auth.get("users")
     clear = [
         name

@@ -39,6 +39,29 @@ def test_does_it_answer(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "rq status" in found.remedy
 
 
+def test_what_others_can_read_is_told(web: Web) -> None:
+    folder = web.rq.directory
+    folder.chmod(0o755)
+    names = ("config/tokens.json", "var/web/secret", "config/key.pem")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+        (folder / name).chmod(0o640)
+    web.rq.configure(plugins={"web": {"certificate": "c.pem", "key": "config/key.pem"}})
+    found = told(web)
+    for name in names:
+        check = found[f"secret {name}"]
+        assert (check.level, check.remedy) == ("warning", f"chmod 600 {folder / name}")
+        assert check.fix is not None
+        check.fix()
+        assert told(web)[check.name].level == "ok"
+
+
+def test_a_main_config_that_is_wrong_is_told_elsewhere(web: Web) -> None:
+    (web.rq.directory / "config" / "config.json").write_text("{,")
+    assert told(web) == {}
+
+
 def test_passwords_in_clear_text(web: Web) -> None:
     users = {"ann": "secret", "bob": passwords.hash_password("other")}
     web.rq.configure(basic_auth={"realm": "x", "users": users})

@@ -5,13 +5,12 @@ Looks at files, and touches nothing.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from time import time
+from urllib.parse import urlsplit
 
-from rqcore.errors import RqError
 from rqcore.hookspecs import Check
+from rqcore.secrecy import secret_check
 from rqcore.words import span_in_words
 from rqcore_webhook.options import Endpoint, Options
 from rqcore_webhook.outbox import Outbox
@@ -20,14 +19,15 @@ from rqcore_webhook.words import not_kept, rows
 #: Seconds after which what lies in the outbox has waited too long.
 _LATE = 60.0
 _SHAKY = 3
+#: A header whose name has such a part holds what others should not know.
+_SECRET = ("auth", "cookie", "key", "secret", "token")
 
 
 def checks(directory: str, options: Options) -> Iterator[Check]:
     """Each endpoint, each secret, and the outbox."""
     for row in rows(directory, options):
         yield _endpoint(row["target"], row)
-    for name, endpoint in options.endpoints.items():
-        yield from _secret(name, endpoint)
+    yield from _secrets(directory, options)
     yield _outbox(directory)
 
 
@@ -44,7 +44,8 @@ def _endpoint(name: str, row: dict[str, object]) -> Check:
     if row["status"] == "refused":
         return Check(
             what, "warning", f"gets nothing: {row['last_error']}",
-            "correct plugins.webhook in config/config.json, then rq reload",
+            "messages ask for it: correct what they give as webhook, or the option networks"
+            if "://" in name else "correct plugins.webhook in config/config.json, then rq reload",
         )  # fmt: skip
     if isinstance(failures, int) and failures >= _SHAKY and isinstance(since, int | float):
         return Check(
@@ -55,32 +56,27 @@ def _endpoint(name: str, row: dict[str, object]) -> Check:
     return Check(what, "ok", str(row["status"]))
 
 
-def _secret(name: str, endpoint: Endpoint) -> Iterator[Check]:
-    what = f"webhook {name}, secret"
-    if endpoint.format == "standard" and not endpoint.secrets and not endpoint.secret_file:
-        yield Check(
-            what, "warning", "there is none, so nothing is signed",
-            'make one with: rq webhook secret; write it under "secret_file"',
-        )  # fmt: skip
-        return
-    if not endpoint.secret_file:
-        return
-    try:
-        endpoint.all_secrets()
-        mode = os.stat(endpoint.secret_file).st_mode
-    except (RqError, OSError) as error:
-        yield Check(what, "critical", str(error), f"correct {endpoint.secret_file}")
-        return
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        path = endpoint.secret_file
+def _secrets(directory: str, options: Options) -> Iterator[Check]:
+    """What signs: whether it is there, can be used, and is hidden from others; each file once."""
+    files = {}
+    for name, endpoint in options.endpoints.items():
+        if endpoint.secret_file:
+            files[endpoint.secret_file] = endpoint
+        elif endpoint.format == "standard" and not endpoint.secrets:
+            yield Check(
+                f"webhook {name}, secret", "warning", "there is none, so nothing is signed",
+                'make one with: rq webhook secret; write it under "secret_file"',
+            )  # fmt: skip
+    for path, endpoint in files.items():
+        yield secret_check(directory, path, "a webhook's secret", endpoint.all_secrets)
+    if any(map(_tells_secrets, options.endpoints.values())):
+        yield secret_check(directory, f"{directory}/config/config.json", "secrets of webhooks")
 
-        def fix() -> str:
-            os.chmod(path, 0o600)
-            return f"{path} is for its owner alone now"
 
-        yield Check(what, "warning", f"{path} can be read by others", f"chmod 600 {path}", fix)
-    else:
-        yield Check(what, "ok", "can be read")
+def _tells_secrets(endpoint: Endpoint) -> bool:
+    """Is there one in the config itself?"""
+    named = any(part in name.lower() for name in endpoint.headers for part in _SECRET)
+    return bool(endpoint.secrets) or named or "@" in urlsplit(endpoint.url).netloc
 
 
 def _outbox(directory: str) -> Check:

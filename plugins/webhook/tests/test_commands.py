@@ -159,10 +159,16 @@ def test_checks_name_what_is_wrong_and_the_remedy(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text(new_secret())
     secret.chmod(0o644)
+    tmp_path.chmod(0o755)
+    config = tmp_path / "config" / "config.json"
+    config.parent.mkdir()
+    config.touch()
     options = parse_options({"endpoints": {
-        "good": {"url": "https://a/"}, "gone": {"url": "https://b/"}, "weak": {"url": "https://c/"},
+        "good": {"url": "https://a/", "headers": {"Authorization": "Bearer x"}},
+        "gone": {"url": "https://b/"}, "weak": {"url": "https://c/"},
         "bare": {"url": "https://d/", "format": "standard"},
         "open": {"url": "https://e/", "format": "standard", "secret_file": str(secret)},
+        "same": {"url": "https://g/", "format": "standard", "secret_file": "secret"},
         "lost": {"url": "https://f/", "format": "standard", "secret_file": "nowhere"},
     }}, f"{tmp_path}/config/config.json")  # fmt: skip
     files, outbox = Files(str(tmp_path)), Outbox(str(tmp_path))
@@ -176,17 +182,19 @@ def test_checks_name_what_is_wrong_and_the_remedy(tmp_path: Path) -> None:
     found = {check.name: check for check in checks(str(tmp_path), options)}
     assert {name: check.level for name, check in found.items()} == {
         "webhook good": "ok", "webhook gone": "critical", "webhook weak": "warning",
-        "webhook bare": "ok",
+        "webhook bare": "ok", "webhook same": "ok",
         "webhook open": "ok", "webhook lost": "ok", "webhook bare, secret": "warning",
-        "webhook open, secret": "warning", "webhook lost, secret": "critical",
+        "secret secret": "warning", "secret nowhere": "critical", "secret config/config.json": "warning",
         "webhook outbox": "critical",
     }  # fmt: skip
     assert "rq webhook enable gone" in found["webhook gone"].remedy
     assert found["webhook weak"].text == "fails for 90 s: no room"
-    fix = found["webhook open, secret"].fix
-    assert fix is not None
-    assert "for its owner alone" in fix()
-    assert secret.stat().st_mode & 0o777 == 0o600
+    assert found["secret nowhere"].remedy == "correct secret_file"
+    for name, file in (("secret secret", secret), ("secret config/config.json", config)):
+        fix = found[name].fix
+        assert fix is not None
+        assert fix() == f"{file} is 600 now"
+        assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_metrics_count_what_was_tried(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _PATIENCE = 20.0
 
 _EXAMINATIONS: tuple[Callable[[Patient], Iterator[Check]], ...] = (
     work.manager, work.configs, work.queues, work.services, work.plugins,
-    places.owner, places.modes, places.directories, places.sockets, places.stale,
+    places.owner, places.modes, places.secrets, places.directories, places.sockets, places.stale,
     machine.disk, machine.file_system, machine.clock, machine.login, machine.limits, machine.inotify,
     machine.logs,
 )  # fmt: skip
@@ -38,7 +38,7 @@ class Found:
 def examine(app: App) -> list[Found]:
     """Look at everything.  Raises `NotFoundError` when there is no instance."""
     patient = Patient(app)
-    theirs = _of_plugins(app)
+    theirs = _each_once(_of_plugins(app))
     replaced = {found.check.name for found in theirs}
     ours: list[Found] = []
     for examination in _EXAMINATIONS:
@@ -48,6 +48,15 @@ def examine(app: App) -> list[Found]:
             if check.name not in replaced
         ]
     return ours + theirs
+
+
+def _each_once(found: list[Found]) -> list[Found]:
+    """Two plugins may come upon the same: what is called the same, and takes the same remedy."""
+    told: dict[tuple[str, str, str], Found] = {}
+    for item in found:
+        check = item.check
+        told.setdefault((check.name, check.level, check.remedy or check.text), item)
+    return list(told.values())
 
 
 def _tried(examination: Callable[[Patient], Iterator[Check]], patient: Patient) -> list[Check]:

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from time import time
 
@@ -15,12 +16,13 @@ from rqcore import durable
 from rqcore.address import reachable
 from rqcore.errors import RqError, StartError
 from rqcore.hookspecs import Check
+from rqcore.secrecy import secret_check
 from rqcore_cli.doctor.patient import Patient
 from rqcore_cli.owner import user_name
 
 _DIRECTORIES = {"queue": 0o755, "log": 0o755, "plugins": 0o755}
-#: Files of the main config's directory that hold secrets.
-_SECRET = ("config.json", "tokens.json", "users.json")
+#: Names that files with secrets have in the main config's directory, whoever reads them.
+_SECRET = ("token*", "*.token", "*.secret", "*.key")
 #: Longer ones need a detour that strangers' programs do not know (`rqcore.address`).
 _LONGEST_SOCKET = 103
 #: So long a process may take to open its socket, in seconds.
@@ -60,7 +62,7 @@ def owner(patient: Patient) -> Iterator[Check]:
 
 
 def modes(patient: Patient) -> Iterator[Check]:
-    """May others change what is run, or read secrets?"""
+    """May others change what is run?"""
     wrong = False
     for path in _looked_at(patient):
         info = os.lstat(path)
@@ -72,22 +74,19 @@ def modes(patient: Patient) -> Iterator[Check]:
                 "modes", "critical", f"everybody may write to {path}, and so have RQ run programs",
                 f"chmod o-w {path}", _chmod(path, info.st_mode & ~stat.S_IWOTH),
             )  # fmt: skip
-        if path.name in _SECRET and info.st_mode & 0o077 and _is_secret(patient, path):
-            wrong = True
-            yield Check(
-                "modes", "warning", f"others may read {path}, which holds secrets",
-                f"chmod 600 {path}", _chmod(path, stat.S_IRUSR | stat.S_IWUSR),
-            )  # fmt: skip
     if not wrong:
         yield Check("modes", "ok", "nobody else may write where RQ finds what to run")
 
 
-def _is_secret(patient: Patient, path: Path) -> bool:
-    """The main config is one where there are passwords in it; no queue's is; the others always are."""
-    if path.name != "config.json":
-        return True
-    config = patient.config
-    return path == patient.instance.config_file and bool(config and config.basic_auth)
+def secrets(patient: Patient) -> Iterator[Check]:
+    """Can others read what they should not?  Plugins look at what they know of themselves."""
+    instance = patient.instance
+    directory = str(instance.directory)
+    if patient.config is not None and patient.config.basic_auth:
+        yield secret_check(directory, str(instance.config_file), "passwords")
+    for path in sorted(instance.config_dir.iterdir()):
+        if path.is_file() and any(fnmatchcase(path.name, pattern) for pattern in _SECRET):
+            yield secret_check(directory, str(path), "a secret, by its name")
 
 
 def _chmod(path: Path, mode: int) -> Callable[[], str]:
