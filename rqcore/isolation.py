@@ -29,6 +29,7 @@ from typing import Any, Literal, NamedTuple
 import pluggy
 
 from rqcore.hookspecs import FAIL_CLOSED, HOOKS, hook_kind
+from rqcore.schema import ConfigError
 
 log = logging.getLogger("rqcore.plugins")
 
@@ -212,9 +213,12 @@ class IsolatedCalls:
         impl.failures += 1
         # People at a terminal get a line; a daemon's log gets the traceback too.
         detailed = self._tracing or (plugin.status == "ok" and not _happens_at_start(impl))
-        log.error(
-            "%s failed in %s: %s", plugin, impl.hook, error, exc_info=failure if detailed else None
-        )
+        # Who gives a plugin its options tells in a line of his own what became of it.
+        if detailed or impl.hook != "rq_configure":
+            log.error(
+                "%s failed in %s: %s",
+                plugin, impl.hook, error, exc_info=failure if detailed else None,
+            )  # fmt: skip
         if impl.failures < QUARANTINE_AFTER or plugin.status != "ok":
             return
         plugin.stop("quarantined", f"failed {impl.failures} times running in {impl.hook}: {error}")
@@ -225,7 +229,12 @@ class IsolatedCalls:
 
 
 def describe(error: BaseException, function: Callable[..., Any] | None = None) -> str:
-    """An error in one line: its kind, its text, and where; best in the file of ``function``."""
+    """An error in one line: its kind, its text, and where; best in the file of ``function``.
+
+    What is wrong with a config is no mistake in the code: of that all problems, and nothing else.
+    """
+    if isinstance(error, ConfigError):
+        return "; also: ".join(map(str, (*error.problems, *error.warnings)))
     try:
         text = " ".join(str(error).split())[:500]
     except Exception:  # noqa: BLE001 - a plugin's own class may be broken too

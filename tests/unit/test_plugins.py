@@ -274,6 +274,24 @@ def test_what_is_wrong_with_a_plugin_is_told_and_costs_only_it(
     assert [(stat.plugin, stat.calls) for stat in hooks.stats() if stat.calls] == [("good", 1)]
 
 
+def test_options_that_are_wrong_are_one_line_that_names_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = (
+        "from rqcore.hookspecs import hookimpl\nfrom rqcore.schema import Report\n"
+        "@hookimpl\ndef rq_configure(options):\n    report = Report('c.json')\n"
+        "    for key in options: report.refuse(key, None, 'is odd', 'remove it')\n"
+        "    report.finish()\n"
+    )
+    hooks = load_plugins(files(tmp_path, picky=text), {})
+    hooks.configure(InstanceInfo(str(tmp_path), "", {}), {"picky": {"a": 1, "b": 2}})
+    why = 'its options: c.json: "a" is odd; remove it; also: c.json: "b" is odd; remove it'
+    assert found(hooks)["picky"].error == why
+    assert [record.getMessage() for record in caplog.records] == [
+        f"plugin picky ({tmp_path}/plugins/picky.py) is not used: {why}"
+    ]
+
+
 def test_a_hook_of_a_later_version_may_be_optional(tmp_path: Path) -> None:
     text = (
         "from rqcore.hookspecs import hookimpl\n"

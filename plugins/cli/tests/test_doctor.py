@@ -198,7 +198,9 @@ def test_the_directory_s_modes_and_missing_parts_are_put_right(
 ) -> None:
     folder = rq_instance.directory
     rq_instance.configure(basic_auth={"realm": "r", "users": {"u": "p"}})
-    (folder / "config" / "config.json").chmod(0o644)
+    for name in ("config.json", "mq2.token"):
+        (folder / "config" / name).touch()
+        (folder / "config" / name).chmod(0o644)
     (folder / "queue" / "plain").mkdir()
     (folder / "queue" / "plain" / "config.json").write_text(
         '{"name": "plain", "script": "/bin/true"}'
@@ -207,11 +209,14 @@ def test_the_directory_s_modes_and_missing_parts_are_put_right(
     (folder / "plugins").chmod(0o777)
     (folder / "log").rmdir()
     rows = [row for row in look(rq) if row["fixable"]]
-    assert sorted(row["name"] for row in rows) == ["directories", "modes", "modes"]
+    assert sorted(row["name"] for row in rows) == [
+        "directories", "modes", "secret config/config.json", "secret config/mq2.token",
+    ]  # fmt: skip
     done = [row for row in look(rq, "--fix", "--yes") if row["fixed"]]
-    assert len(done) == 3
+    assert len(done) == 4
     assert stat.S_IMODE((folder / "plugins").stat().st_mode) == 0o775
-    assert stat.S_IMODE((folder / "config" / "config.json").stat().st_mode) == 0o600
+    for name in ("config.json", "mq2.token"):
+        assert stat.S_IMODE((folder / "config" / name).stat().st_mode) == 0o600
     assert (folder / "log").is_dir()
     assert not [row for row in look(rq) if row["fixable"]]
 
@@ -256,6 +261,39 @@ def test_checks_of_plugins_are_shown_fixed_and_take_the_place_of_ours(
     assert "there is litter" not in result.out
     assert "there is dust" in result.out
     assert "litter" not in {row["name"] for row in rows_of(rq)}
+
+
+def test_the_same_fault_is_told_once(rq: Rq, rq_instance: RunningInstance) -> None:
+    """Whoever comes upon it: two plugins and our own look at names, or the main config's own check."""
+    folder = rq_instance.directory
+    (folder / "config" / "x.token").touch()
+    (folder / "config" / "x.token").chmod(0o644)
+    for name, holds in (("one", "a token"), ("two", "what two shows")):
+        rq_instance.plugin(
+            name,
+            "from rqcore.hookspecs import hookimpl\nfrom rqcore.secrecy import secret_check\n"
+            "@hookimpl\ndef rq_collect_checks(instance):\n    where = instance.directory\n"
+            f"    return [secret_check(where, where + '/config/x.token', {holds!r})]\n",
+        )
+    found = only(rows_of(rq), "secret config/x.token")
+    assert found["source"] in ("one", "two")
+    rq_instance.plugin(
+        "picky",
+        "from rqcore.hookspecs import hookimpl\nfrom rqcore.schema import Report\n"
+        "@hookimpl\ndef rq_configure(options, instance):\n    report = Report('config.json')\n"
+        "    for key in options:\n"
+        "        report.refuse(key, options[key], 'is no option', 'remove it')\n"
+        "    report.finish()\n",
+    )
+    rq_instance.configure(plugins={"picky": {"a": 1, "b": 2}, "nobody": {}})
+    result = rq("doctor", status=1)
+    assert result.out.count("plugin picky") == 1
+    assert "its options are wrong, so it is not used" in result.out
+    assert '"a" is no option, found 1' in result.out
+    assert "ConfigError" not in result.out
+    assert "there is no plugin nobody" in result.out
+    assert "picky" not in result.err
+    assert "nobody" not in result.err
 
 
 # --- one by one

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -64,11 +67,23 @@ def instance_info(app: App) -> InstanceInfo:
     """The instance as hooks see it; plugins are given their options, as everywhere.
 
     A main config that cannot be used is an empty one here: that it is wrong is told by another check.
+    So are options that are: nobody needs to read them in a log, too.
     """
     try:
         config, _ = app.instance.load_config()
     except ConfigError:
         return InstanceInfo(str(app.instance.directory), "", {})
     info = InstanceInfo(str(app.instance.directory), config.base_url, config.raw)
-    app.hooks.configure(info, config.plugins)
+    with _unlogged("rqcore.plugins"):
+        app.hooks.configure(info, config.plugins)
     return info
+
+
+@contextlib.contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before

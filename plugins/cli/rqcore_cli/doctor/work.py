@@ -13,6 +13,7 @@ from rqcore.client import Client, ManagerClient, QueueClient
 from rqcore.config import ConfigError, Problem
 from rqcore.errors import UnreachableError
 from rqcore.hookspecs import Check
+from rqcore.schema import did_you_mean
 from rqcore.script import ScriptError, resolve_script
 from rqcore_cli.checking.sources import Queue
 from rqcore_cli.doctor.patient import PATIENCE, Patient
@@ -167,12 +168,40 @@ def plugins(patient: Patient) -> Iterator[Check]:
             name, status = plugin["name"], plugin["status"]
             if status in ("failed", "quarantined") and (name, status) not in told:
                 told.add((name, status))
-                yield Check(
-                    f"plugin {name}", "critical", f"is {status} in {process}: {plugin['error']}",
-                    "correct it, its options, or its file; then: rq restart",
-                )  # fmt: skip
+                yield _not_used(name, f"is {status} in {process}", plugin["error"])
+    for name, why in _in_vain(patient):
+        told.add((name, why))
+        yield Check(
+            f"plugin {name}", "warning", f"the main config has options for it, and {why}",
+            f"correct the name under plugins in {patient.instance.config_file}, or remove them",
+        )  # fmt: skip
     if not told:
         yield Check("plugins", "ok", f"{count} plugins, none failed")
+
+
+def _not_used(name: str, what: str, error: str) -> Check:
+    _, options, wrong = error.partition("its options: ")
+    if options:
+        return Check(
+            f"plugin {name}", "critical", f"its options are wrong, so it is not used: {wrong}",
+            "correct them; then: rq restart",
+        )  # fmt: skip
+    return Check(
+        f"plugin {name}", "critical", f"{what}: {error}",
+        "correct it, its options, or its file; then: rq restart",
+    )  # fmt: skip
+
+
+def _in_vain(patient: Patient) -> Iterator[tuple[str, str]]:
+    """Options that nobody takes: whose, and why."""
+    known = {plugin.name: plugin for plugin in patient.app.hooks.plugins()}
+    for name in patient.config.plugins if patient.config is not None and known else ():
+        plugin = known.get(name)
+        if plugin is None:
+            near = did_you_mean(name, list(known)) or "is it installed?"
+            yield name, f"there is no plugin {name}: {near}"
+        elif plugin.status == "ok" and "rq_configure" not in plugin.hooks:
+            yield name, "it takes none"
 
 
 def _reports(patient: Patient) -> Iterator[tuple[str, dict[str, Any]]]:
