@@ -14,10 +14,11 @@ from time import monotonic, time
 from typing import Any
 from urllib.parse import quote
 
+from rqcore import durable
 from rqcore.client import QueueClient
 from rqcore.errors import NotFoundError, RefusedError
 from rqcore.instance import Instance
-from rqcore_relay.evacuate import RELAY, Evacuation, OutcomeError
+from rqcore_relay.evacuate import OURS, RELAY, Evacuation, OutcomeError
 from rqcore_relay.local import leads_here
 from rqcore_relay.options import read_options
 from rqcore_relay.peers import peer_name
@@ -168,9 +169,10 @@ def _waiting(client: QueueClient) -> Iterator[str]:
 
 
 def through(directory: str, departure: Departure, tell: Tell, until: float | None) -> None:
-    """Wait until relay is through with what goes to the peer; what is due later is only counted.
+    """Wait until relay is through with what was evacuated; what is due later is only counted.
 
-    Raises `TimeoutError` when that is not so ``until`` then (monotonic).
+    That is what was handed over now and, from these queues to this peer, before; what others send
+    there is their affair.  Raises `TimeoutError` when it is not through ``until`` then (monotonic).
     """
     rest = set(departure.copies)
     ended = False
@@ -178,7 +180,8 @@ def through(directory: str, departure: Departure, tell: Tell, until: float | Non
         with QueueClient(directory, RELAY) as client, QueueClient(directory, RELAY) as asked:
             # Subscribed first and looked at then, so that no end falls in between.
             events = client.subscribe({}, timeout=_left(until))
-            moving, later = _on_its_way(asked, departure.peer)
+            moving, later = _on_its_way(asked, directory, departure)
+            rest |= moving
             departure.later = len(later)
             for msg_id in rest - moving - later:
                 rest.discard(msg_id)
@@ -221,8 +224,12 @@ def _left(until: float | None) -> float | None:
     return None if until is None else max(0.0, until - monotonic())
 
 
-def _on_its_way(client: QueueClient, peer: str) -> tuple[set[str], set[str]]:
-    """What relay carries to the peer: ids that it has to, and ids that are not due yet."""
+def _on_its_way(
+    client: QueueClient, directory: str, departure: Departure
+) -> tuple[set[str], set[str]]:
+    """What relay carries of ours: ids that it has to, and ids that are not due yet."""
+    dests = {f"{departure.peer}q/{queue.name}" for queue in departure.queues}
+    copies = set(departure.copies)
     moving: set[str] = set()
     later: set[str] = set()
     for state in ("que", "run"):
@@ -230,9 +237,19 @@ def _on_its_way(client: QueueClient, peer: str) -> tuple[set[str], set[str]]:
         while before is not None:
             page = client.ask("list_messages", {"state": state, "limit": _PAGE, "before": before})
             for item in page["items"]:
-                if str(item.get("dest", "")).startswith(f"{peer}q/"):
+                if item["msg_id"] in copies or (
+                    item.get("dest") in dests and _is_ours(directory, item["msg_id"])
+                ):
                     # One that failed waits for its next try, which is not what it was sent with.
                     waits = state == "que" and item["due"] > time() and " - " not in item["status"]
                     (later if waits else moving).add(item["msg_id"])
             before = page["next"]
     return moving, later
+
+
+def _is_ours(directory: str, msg_id: str) -> bool:
+    """Did an evacuation make it?  It may start while we look."""
+    return any(
+        durable.exists(f"{directory}/queue/{RELAY}/{state}/{msg_id}/job/{OURS}")
+        for state in ("que", "run", "que")
+    )

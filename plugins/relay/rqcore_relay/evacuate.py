@@ -20,7 +20,6 @@ is.  What is wrong with one message alone is an `OutcomeError`: it stays, and th
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -34,6 +33,8 @@ from rqcore.errors import NotFoundError, RefusedError, RqError
 from rqcore_relay.job import DUE_NOTE
 
 RELAY = "relay"
+#: In the ``job/`` of a copy: it is one of ours, whoever comes later and waits for it.
+OURS = "relay-evacuated"
 _NOT_FOUND = ["fail", "msg not found"]
 _MAX_NOTE = 1 << 20
 #: Made anew with the copy, or of no meaning elsewhere.
@@ -78,14 +79,10 @@ class Evacuation:
         for name in ("var", "relay", "evacuate"):
             path = f"{path}/{name}"
             durable.make_private_dir(path)
-        self._lock = os.open(f"{self._folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise RefusedError(
-                "another rq evacuate is at work here; wait until it has ended"
-            ) from None
+        lock = durable.lock_file(f"{self._folder}/lock", b"")
+        if lock is None:
+            raise RefusedError("another rq evacuate is at work here; wait until it has ended")
+        self._lock = lock
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,11 +183,12 @@ class Evacuation:
         relay.ask("prep_reserved", {"reserved_id": note.copy, "fields": fields})
         copy = self._look(RELAY, note.short)
         present = copy["_attachments"] if copy is not None else {}
-        if early and copy is not None:
-            durable.make_private_dir(f"{copy['path']}/job")
-            durable.write_file(
-                f"{copy['path']}/job/{DUE_NOTE}", str(message["due"]).encode("ascii")
-            )
+        if copy is not None:
+            job = f"{copy['path']}/job"
+            durable.make_private_dir(job)
+            durable.replace_unsynced(f"{job}/{OURS}", b"")
+            if early:
+                durable.write_file(f"{job}/{DUE_NOTE}", str(message["due"]).encode("ascii"))
         for name, item in message["_attachments"].items():
             if name in present and present[name]["sha256"] == item["sha256"]:
                 continue

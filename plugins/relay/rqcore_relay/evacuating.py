@@ -53,7 +53,9 @@ def _span(_: click.Context, __: click.Parameter, value: str | None) -> float | N
 @click.option("--to", "url", required=True, metavar="URL", help="The other machine's RQ.")
 @click.option("--queue", "named", multiple=True, metavar="QUEUE",
               help="Only this queue; may be given more than once.")  # fmt: skip
-@click.option("--wait", "waits", is_flag=True, help="Until relay is through with them.")
+@click.option(
+    "--wait", "waits", is_flag=True, help="Until relay is through with what was evacuated."
+)
 @click.option(
     "--timeout", callback=_span, metavar="TIME", help="Wait no longer than this: 90s, 1h."
 )
@@ -139,7 +141,7 @@ def _report(app: Any, departure: Departure, *, as_json: bool, only: bool) -> Non
         total = sum(q.waiting for q in departure.queues)
         app.say(f"would pause these queues and send {total} messages to {departure.peer}")
         return
-    arrived = f", {departure.relayed} of them arrived" if departure.relayed else ""
+    arrived = f", {departure.relayed} arrived" if departure.relayed else ""
     app.say(f"{handed} messages handed to relay for {departure.peer}{arrived}: rq relay")
     if departure.later:
         app.say(f"{departure.later} are not due yet; relay sends each when it is due")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rqcore_relay.departure import Departure, destination, empty, survey
+from rqcore_relay.departure import Departure, destination, empty, survey, through
 from rqcore_relay.evacuate import Evacuation
 
 from rqcore.errors import NotFoundError, RefusedError
@@ -172,7 +172,7 @@ def test_what_is_not_due_waits_here_when_the_other_end_would_run_it(paused: Pair
     assert copy["state"] == "que"
     # One that was to be carried early, to a peer that has become another one since.
     folder = paused.near.directory / "queue" / "relay" / "que" / copy["msg_id"]
-    (folder / "job").mkdir()
+    assert os.listdir(folder / "job") == ["relay-evacuated"]
     (folder / "job" / "relay-due").write_text(str(time.time() + 3000))
     paused.near.ask("relay", "run_message", {"msg_id": copy["msg_id"]})
     paused.near.until(
@@ -245,6 +245,31 @@ def test_a_peer_that_is_away_is_told_and_waited_for(paused: Pair) -> None:
     with paused.held("relay"):  # a try may be under way
         paused.near.until("relay", copy["msg_id"], "que")
         paused.near.ask("relay", "delete_message", {"msg_id": copy["msg_id"]})
+
+
+def test_only_what_was_evacuated_is_waited_for(paused: Pair) -> None:
+    """Also what an earlier call handed over; but not what others have relay carry to that machine."""
+    pause = paused.near.directory / "config" / "relay.pause"
+    pause.touch()
+    stranger = paused.send(dest=f"{peer(paused)}q/test", due=time.time() + 3000)
+    folder = paused.near.directory / "queue" / "relay" / "que" / stranger
+    (folder / "status").write_text('{"job_status": "no answer - 2nd try"}')
+    sent(paused)
+    [earlier] = evacuated(paused).copies
+    sent(paused)
+    departure = evacuated(paused)
+    told: list[int] = []
+
+    def tell(number: int) -> None:
+        told.append(number)
+        pause.unlink(missing_ok=True)
+
+    through(str(paused.near.directory), departure, tell, time.monotonic() + 20)
+    assert told[0] == 2
+    assert (departure.relayed, departure.later, departure.lost_way) == (2, 0, [])
+    assert paused.near.message("relay", earlier)["state"] == "relayed"
+    assert paused.near.message("relay", stranger)["state"] == "que"
+    paused.near.ask("relay", "delete_message", {"msg_id": stranger})
 
 
 def test_a_relay_that_is_down_refuses_and_nothing_leaves(paused: Pair) -> None:
