@@ -255,6 +255,44 @@ def test_a_write_that_fails_leaves_what_was_before_it(
     )
 
 
+def test_what_could_not_be_cut_off_after_a_write_that_failed_is_cut_off_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = part(tmp_path)
+    file.write(memoryview(b"12345"))
+    write = os.write
+
+    def failing(fd: int, data: Any) -> int:
+        if len(data) < 5:
+            raise OSError(errno.EIO, "Input/output error")
+        return write(fd, data[:3])
+
+    def refused(_fd: int, _size: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "write", failing)
+    monkeypatch.setattr(os, "ftruncate", refused)
+    with pytest.raises(OSError, match="Read-only"):
+        file.write(memoryview(b"67890"))
+    monkeypatch.undo()
+    file.close()
+    assert (file.size, (tmp_path / "part").read_bytes()) == (5, b"12345678")
+    file.write(memoryview(b"67890"))
+    file.close()
+    assert (tmp_path / "part").read_bytes() == b"1234567890"
+    assert file.digest().sha256 == hashlib.sha256(b"1234567890").hexdigest()
+
+
+def test_nothing_is_written_behind_a_file_that_is_shorter_than_it_was(tmp_path: Path) -> None:
+    file, _ = part(tmp_path)
+    file.write(memoryview(b"12345"))
+    file.close()
+    (tmp_path / "part").write_bytes(b"123")
+    with pytest.raises(OSError, match="shorter than it was"):
+        file.write(memoryview(b"67890"))
+    assert file.size == 5
+
+
 def test_it_is_brought_to_the_disk_and_noted_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,9 @@ Every `_FLUSH` bytes the file is brought to the disk, every `_NOTE` bytes it is 
 (``on_synced``): after the end of a process all is there that was written, after that of a machine only
 what was synced.
 
-A write that fails leaves the file as it was before that block.  Errors are the system's `OSError`.
+A write that fails leaves the file as it was before that block; where the system refuses even that (it
+mounted the disk read-only, say), what is too much is cut off before the next bytes are written.  Errors
+are the system's `OSError`.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ class PartFile:
 
     def write(self, block: memoryview) -> None:
         """The next bytes."""
+        if self._fd < 0:
+            self._fit()
         fd, rest = self._open(), block
         try:
             while rest:
@@ -130,6 +134,20 @@ class PartFile:
         if self._fd < 0:
             self._fd = durable.append_log(self.path, 0o600)
         return self._fd
+
+    def _fit(self) -> None:
+        """What was counted, and no more, is what the next bytes come after."""
+        fd = self._open()
+        there = os.fstat(fd).st_size
+        if there < self.size:
+            self.close()
+            raise OSError(5, "is shorter than it was", self.path)
+        if there > self.size:
+            try:
+                os.ftruncate(fd, self.size)
+            except OSError:
+                self.close()
+                raise
 
     def _hash(self, data: bytes | memoryview) -> None:
         self._md5.update(data)
