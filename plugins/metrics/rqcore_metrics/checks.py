@@ -45,10 +45,10 @@ def _check(name: str, told: dict[str, object] | None, now: float) -> Check:
     assert isinstance(at, int | float)
     assert isinstance(every, int | float)
     if told["error"]:
-        last = "never" if not isinstance(ok, int | float) else f"{span_in_words(now - ok)} ago"
+        span = f" for {span_in_words(now - ok)}" if isinstance(ok, int | float) else ""
         return Check(
             f"metrics {name}", "warning",
-            f"{name} at {told['to']} cannot be reached, last {last}: {told['error']}",
+            f"{name} at {told['to']} has got nothing{span}: {told['error']}",
             _REMEDY[name],
         )  # fmt: skip
     if now - at > _SILENT * every + _MINUTE:

@@ -112,7 +112,7 @@ def test_one_that_cannot_be_reached_harms_nobody_is_said_once_and_comes_back(
     assert found["graphite"]["ok"] is None
     (bad, good) = checks(str(rq.directory))
     assert (bad.level, good.level) == ("warning", "ok")
-    told_of = f"graphite at 127.0.0.1:{port} cannot be reached, last never: Connection refused"
+    told_of = f"graphite at 127.0.0.1:{port} has got nothing: Connection refused"
     assert bad.text == told_of
     assert "plugins.metrics.graphite" in bad.remedy
     assert rq.value("rqcore_metrics_push_up", push="graphite") == 0

@@ -176,19 +176,21 @@ def test_checks_name_what_is_wrong_and_the_remedy(tmp_path: Path) -> None:
     files.write({
         "good": Health(last_success=1.0),
         "weak": Health(failures=3, failing_since=time() - 90, last_error="no room"),
+        "http://10.0.0.1:80": Health(refused=True, last_failure=time(), last_error="not public"),
     })  # fmt: skip
     outbox.make()
     Path(outbox.folder, f"{1:020d}.a.go").write_bytes(Entry("a", 1, "q", "1", ()).to_json())
     found = {check.name: check for check in checks(str(tmp_path), options)}
     assert {name: check.level for name, check in found.items()} == {
         "webhook good": "ok", "webhook gone": "critical", "webhook weak": "warning",
-        "webhook bare": "ok", "webhook same": "ok",
+        "webhook bare": "ok", "webhook same": "ok", "webhook http://10.0.0.1:80": "warning",
         "webhook open": "ok", "webhook lost": "ok", "webhook bare, secret": "warning",
         "secret secret": "warning", "secret nowhere": "critical", "secret config/config.json": "warning",
         "webhook outbox": "critical",
     }  # fmt: skip
     assert "rq webhook enable gone" in found["webhook gone"].remedy
     assert found["webhook weak"].text == "fails for 90 s: no room"
+    assert "messages ask for it" in found["webhook http://10.0.0.1:80"].remedy
     assert found["secret nowhere"].remedy == "correct secret_file"
     for name, file in (("secret secret", secret), ("secret config/config.json", config)):
         fix = found[name].fix
