@@ -474,6 +474,29 @@ def test_who_asks_for_the_offset_is_told_what_is_on_its_way_to_the_disk_too(
     asyncio.run(run())
 
 
+def test_one_that_was_still_looked_at_when_a_newer_one_came_brings_nothing(site: Site) -> None:
+    """Its connection may be cut long since: an offset that was told holds, and the newer one works."""
+
+    async def late(upload: Partial, arrival: int) -> None:
+        with pytest.raises(ProblemError, match="newer"):
+            async with upload.turn(arrival):
+                pytest.fail("it had a turn")
+
+    async def run() -> None:
+        upload = await create(site, length=4)
+        arrival = upload.arrived()
+        assert await upload.settled() == 0
+        await late(upload, arrival)
+        arrival = upload.arrived()
+        async with upload.turn() as turn:
+            await late(upload, arrival)
+            await upload.receive(pieces(b"data"), turn)
+        assert upload.offset == 4
+        await upload.end(NotFoundError("over"))
+
+    asyncio.run(run())
+
+
 def test_of_many_that_come_the_last_one_works(site: Site) -> None:
     """Each takes over from the one before; all bytes that were taken are there, in order."""
     blocks = [bytes([n]) * 1000 for n in range(20)]

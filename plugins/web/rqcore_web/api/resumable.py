@@ -75,6 +75,7 @@ async def begin(call: Call) -> Response:
 async def append(call: Call) -> Response:
     """The bytes from an offset on."""
     partial = _found(call)
+    arrival = partial.arrived()
     kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != PARTIAL:
         shown = kind or "a body without a Content-Type"
@@ -85,7 +86,7 @@ async def append(call: Call) -> Response:
     length, sha256 = _number(call, "upload-length"), attaching.announced_sha256(call)
     if not partial.complete:
         await _check_prepared(call, partial)
-    async with partial.turn() as turn:
+    async with partial.turn(arrival) as turn:
         if offset != partial.offset:
             raise _elsewhere(partial, offset)
         body = forms.content_length(call.request)

@@ -6,7 +6,9 @@
 
 One request at a time works on an upload.  A newer one takes over: its client would not come if the
 older connection were any good, and a connection that is cut may look alive for a minute.  The older
-one ends with the problem ``upload-taken-over``; what it has brought is kept, and counts.  One whose
+one ends with the problem ``upload-taken-over``; what it has brought is kept, and counts.  Which is older
+is told by `Partial.arrived`: one that was still being looked at when a newer one came brings nothing,
+so an offset that was told holds.  One whose
 bytes have all been counted, and that is finishing, is not disturbed: the newer one waits for it, but
 who only asks for the offset is told.
 
@@ -90,6 +92,7 @@ class Partial:
         self._lease: asyncio.TimerHandle | None = None
         self._file = PartFile(records.path(record.uid), size, record.synced, self._synced)
         self._turn: Turn | None = None
+        self._arrivals = self._newest = 0
         self._catching: asyncio.Future[None] | None = None
         self._gone: Exception | None = None
 
@@ -144,14 +147,26 @@ class Partial:
 
     # Whose turn it is
 
+    def arrived(self) -> int:
+        """A request came; its number tells whether it is older than another."""
+        self._arrivals += 1
+        return self._arrivals
+
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
-        """Be the one who works on it.  Raises why it is gone, if it is."""
-        while self._turn is not None:
+    async def turn(self, arrival: int | None = None) -> AsyncIterator[Turn]:
+        """Be the one who works on it, for the request of this number, or for one that comes now.
+
+        Raises why it is gone, if it is, and `ProblemError` when a newer request has come.
+        """
+        arrival = arrival or self.arrived()
+        self._newest = max(self._newest, arrival)
+        while self._turn is not None and arrival == self._newest:
             self._turn.give_way(_taken_over())
             await self._turn.over.wait()
         if self._gone is not None:
             raise self._gone
+        if arrival < self._newest:
+            raise _taken_over()
         turn = self._turn = Turn()
         try:
             yield turn
@@ -163,7 +178,11 @@ class Partial:
             self.tell()
 
     async def settled(self) -> int:
-        """The offset that holds: whoever brings bytes now lets go.  Raises why it is gone, if it is."""
+        """The offset that holds: whoever brings bytes now lets go, and who came before brings none.
+
+        Raises why it is gone, if it is.
+        """
+        self._newest = self.arrived()
         while self._turn is not None and not self._turn.counted.is_set():
             self._turn.give_way(_taken_over())
             await self._turn.counted.wait()
