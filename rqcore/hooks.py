@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rqcore import answers
 from rqcore.errors import RqError
 from rqcore.hookspecs import Check, Delay, Hold, Reject, Service
-from rqcore.isolation import Answer, Plugin, log, refuse_coroutine
+from rqcore.isolation import Answer, Impl, Plugin, log, refuse_coroutine
 from rqcore.registration import PluginRegistry
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Hooks(PluginRegistry):
         ]
         for impl in self._plan["rq_configure"]:
             name = impl.plugin.name
-            given = {"options": self._options.get(name, {}), "instance": instance}
+            given = (self._options.get(name, {}), instance)
             answer = self._attempt(impl, given, refuse_coroutine)
             if answer.error and self._content.get(name):
                 problems.append(f"plugin {name} goes on with the options it has: {answer.error}")
@@ -79,9 +79,7 @@ class Hooks(PluginRegistry):
 
     def plugin_quarantined(self, plugin_name: str, hook_name: str, error: str) -> None:
         """A plugin is not called any more (told by the isolation itself)."""
-        self._tell(
-            "rq_plugin_quarantined", plugin_name=plugin_name, hook_name=hook_name, error=error
-        )
+        self._tell("rq_plugin_quarantined", plugin_name, hook_name, error)
 
     # --- the instance -----------------------------------------------------------------------
 
@@ -110,7 +108,7 @@ class Hooks(PluginRegistry):
         before = dict(cli.commands)
         found: list[tuple[Plugin, str, Any]] = []
         for impl in self._plan[hook]:
-            answer = self._attempt(impl, {"cli": cli}, refuse_coroutine)
+            answer = self._attempt(impl, (cli,), refuse_coroutine)
             after = dict(cli.commands)
             cli.commands.clear()
             cli.commands.update(before)
@@ -135,9 +133,7 @@ class Hooks(PluginRegistry):
     def collect_checks(self, instance: InstanceInfo) -> list[tuple[str, Check]]:
         """What plugins found, each with its plugin; one that fails is a critical check of its own."""
         found = []
-        for answer in self._ask(
-            self._plan["rq_collect_checks"], {"instance": instance}, answers.checks
-        ):
+        for answer in self._ask(self._plan["rq_collect_checks"], (instance,), answers.checks):
             if answer.error:
                 failed = Check(
                     f"plugin {answer.plugin}", "critical", f"its checks failed: {answer.error}",
@@ -150,18 +146,18 @@ class Hooks(PluginRegistry):
 
     def daemon_started(self, instance: InstanceInfo) -> None:
         """The manager is there."""
-        self._tell("rq_daemon_started", instance=instance)
+        self._tell("rq_daemon_started", instance)
 
     def daemon_stopping(self, instance: InstanceInfo, reason: str) -> None:
         """This process ends."""
-        self._tell("rq_daemon_stopping", instance=instance, reason=reason)
+        self._tell("rq_daemon_stopping", instance, reason)
 
     # --- queues -----------------------------------------------------------------------------
 
     def check_queue_config(self, name: str, config: Mapping[str, Any]) -> list[str]:
         """What plugins find wrong with a queue's config, sorted."""
         impls = self._plan["rq_check_queue_config"]
-        said = self._ask(impls, {"name": name, "config": config}, answers.problems)
+        said = self._ask(impls, (name, config), answers.problems)
         return sorted(
             f"{problem} (plugin {answer.plugin})"
             for answer in said
@@ -170,78 +166,75 @@ class Hooks(PluginRegistry):
 
     def queue_created(self, queue: QueueInfo) -> None:
         """A queue exists."""
-        self._tell("rq_queue_created", queue=queue)
+        self._tell("rq_queue_created", queue)
 
     def spool_ready(self, queue: QueueInfo) -> None:
         """A queue has recovered."""
-        self._tell("rq_spool_ready", queue=queue)
+        self._tell("rq_spool_ready", queue)
 
     def queue_config_reloaded(self, queue: QueueInfo, old: Mapping[str, Any]) -> None:
         """A queue works by a new config."""
-        self._tell("rq_queue_config_reloaded", queue=queue, old=old)
+        self._tell("rq_queue_config_reloaded", queue, old)
 
     def queue_process_exited(self, name: str, status: int, restarts: int) -> None:
         """A queue's process ended."""
-        self._tell("rq_queue_process_exited", name=name, status=status, restarts=restarts)
+        self._tell("rq_queue_process_exited", name, status, restarts)
 
     def queue_deleted(self, name: str, path: str) -> None:
         """A queue is gone."""
-        self._tell("rq_queue_deleted", name=name, path=path)
+        self._tell("rq_queue_deleted", name, path)
 
     def admin_state_changed(self, queue: QueueInfo, old: str, new: str) -> None:
         """A queue was brought up, taken down or paused."""
-        self._tell("rq_admin_state_changed", queue=queue, old=old, new=new)
+        self._tell("rq_admin_state_changed", queue, old, new)
 
     def oper_state_changed(self, queue: QueueInfo, old: str, new: str, cause: str) -> None:
         """A queue's ability to work changed."""
-        self._tell("rq_oper_state_changed", queue=queue, old=old, new=new, cause=cause)
+        self._tell("rq_oper_state_changed", queue, old, new, cause)
 
     # --- a message comes in -----------------------------------------------------------------
 
     def resolve_destination(self, dest: str, message: Message, origin: str) -> str | None:
         """The local queue that plugins name for ``dest``; None when none does."""
-        given = {"dest": dest, "message": message, "origin": origin}
         for impl in self._plan["rq_resolve_destination"]:
-            answer = self._attempt(impl, given, answers.queue_name)
+            answer = self._attempt(impl, (dest, message, origin), answers.queue_name)
             if answer.value is not None:
                 return str(answer.value)
         return None
 
     def check_message(self, message: Message, queue: QueueInfo) -> Reject | None:
         """May this message exist?  Fails closed."""
-        return self._rejected("rq_check_message", message=message, queue=queue)
+        return self._rejected("rq_check_message", message, queue)
 
     def message_prepared(self, message: Message, queue: QueueInfo) -> None:
         """A message lies in ``prep``."""
-        self._tell("rq_message_prepared", message=message, queue=queue)
+        self._tell("rq_message_prepared", message, queue)
 
     def check_attachment(
         self, message: Message, attachment: Attachment, queue: QueueInfo
     ) -> Reject | None:
         """May this file become an attachment?  Fails closed."""
-        return self._rejected(
-            "rq_check_attachment", message=message, attachment=attachment, queue=queue
-        )
+        return self._rejected("rq_check_attachment", message, attachment, queue)
 
     def message_attached(self, message: Message, attachment: Attachment, queue: QueueInfo) -> None:
         """A message has a new attachment."""
-        self._tell("rq_message_attached", message=message, attachment=attachment, queue=queue)
+        self._tell("rq_message_attached", message, attachment, queue)
 
     def check_commit(self, message: Message, queue: QueueInfo) -> Reject | None:
         """May this message be queued?  Fails closed."""
-        return self._rejected("rq_check_commit", message=message, queue=queue)
+        return self._rejected("rq_check_commit", message, queue)
 
     def message_committed(self, message: Message, queue: QueueInfo) -> None:
         """A message was taken."""
-        self._tell("rq_message_committed", message=message, queue=queue)
+        self._tell("rq_message_committed", message, queue)
 
     def message_queued(self, message: Message, queue: QueueInfo, cause: Step) -> None:
         """A message lies in ``que``."""
-        self._tell("rq_message_queued", message=message, queue=queue, cause=cause)
+        self._tell("rq_message_queued", message, queue, cause)
 
     def message_recovered(self, message: Message, queue: QueueInfo, began: float) -> None:
         """A message that was running is back in ``que``."""
-        self._tell("rq_message_recovered", message=message, queue=queue, began=began)
+        self._tell("rq_message_recovered", message, queue, began)
 
     # --- a message runs ---------------------------------------------------------------------
 
@@ -250,7 +243,9 @@ class Hooks(PluginRegistry):
         impls = self._plan["rq_check_start"]
         if not impls:
             return None
-        said = self._ask(impls, {"message": message, "queue": queue}, answers.hold_or_delay)
+        said = self._ask(impls, (message, queue), answers.hold_or_delay)
+        if not said:
+            return None
         holds = [answer for answer in said if isinstance(answer.value, Hold)]
         if holds:
             return Hold(_reasons(holds), max(answer.value.seconds for answer in holds))
@@ -270,7 +265,7 @@ class Hooks(PluginRegistry):
             return {}
         origin: dict[str, str] = {}
         together: dict[str, str] = {}
-        for answer in self._ask(impls, {"message": message, "queue": queue}, answers.variables):
+        for answer in self._ask(impls, (message, queue), answers.variables):
             if answer.error:
                 raise PluginFailedError(_failure(answer, "rq_collect_environment"))
             for name, value in answer.value.items():
@@ -284,45 +279,49 @@ class Hooks(PluginRegistry):
 
     def message_starting(self, message: Message, queue: QueueInfo) -> None:
         """A script is about to be started."""
-        self._tell("rq_message_starting", message=message, queue=queue)
+        self._tell("rq_message_starting", message, queue)
 
     def message_started(self, message: Message, queue: QueueInfo, pid: int) -> None:
         """A script runs."""
-        self._tell("rq_message_started", message=message, queue=queue, pid=pid)
+        self._tell("rq_message_started", message, queue, pid)
 
     def message_status(self, message: Message, queue: QueueInfo, text: str) -> None:
         """A script said how far it is."""
-        self._tell("rq_message_status", message=message, queue=queue, text=text)
+        self._tell("rq_message_status", message, queue, text)
 
     def message_dup(self, message: Message, queue: QueueInfo, new_msg_id: str, dest: str) -> None:
         """A script had its message duplicated."""
-        self._tell("rq_message_dup", message=message, queue=queue, new_msg_id=new_msg_id, dest=dest)
+        self._tell("rq_message_dup", message, queue, new_msg_id, dest)
 
     def message_finishing(self, message: Message, queue: QueueInfo, outcome: Outcome) -> None:
         """A script ended; its message still lies in ``run``."""
-        self._tell("rq_message_finishing", message=message, queue=queue, outcome=outcome)
+        self._tell("rq_message_finishing", message, queue, outcome)
 
     def message_done(self, message: Message, queue: QueueInfo, status: str) -> None:
         """A message succeeded."""
-        self._tell("rq_message_done", message=message, queue=queue, status=status)
+        self._tell("rq_message_done", message, queue, status)
 
     def message_err(self, message: Message, queue: QueueInfo, status: str) -> None:
         """A message failed."""
-        self._tell("rq_message_err", message=message, queue=queue, status=status)
+        self._tell("rq_message_err", message, queue, status)
 
     def message_resend(self, message: Message, queue: QueueInfo, delay: float, reason: str) -> None:
         """A message runs again later."""
-        self._tell("rq_message_resend", message=message, queue=queue, delay=delay, reason=reason)
+        self._tell("rq_message_resend", message, queue, delay, reason)
 
     def message_relayed(self, message: Message, queue: QueueInfo, new_msg_id: str) -> None:
         """A message went elsewhere."""
-        self._tell("rq_message_relayed", message=message, queue=queue, new_msg_id=new_msg_id)
+        self._tell("rq_message_relayed", message, queue, new_msg_id)
 
     # --- any time ---------------------------------------------------------------------------
 
     def spool_synced(self, queue: QueueInfo, seconds: float) -> None:
         """A turn's changes are on the disk."""
-        self._tell("rq_spool_synced", queue=queue, seconds=seconds)
+        self._tell("rq_spool_synced", queue, seconds)
+
+    def spool_settled(self, queue: QueueInfo) -> None:
+        """A turn's facts have been told."""
+        self._tell("rq_spool_settled", queue)
 
     def message_moved(
         self,
@@ -333,28 +332,32 @@ class Hooks(PluginRegistry):
         step: Step,
     ) -> None:
         """A message changed its state."""
-        self._tell("rq_message_moved", message=message, queue=queue, old=old, new=new, step=step)
+        self._tell("rq_message_moved", message, queue, old, new, step)
 
     def check_removal(self, message: Message, queue: QueueInfo) -> Reject | None:
         """May this message be deleted?  Fails closed."""
-        return self._rejected("rq_check_removal", message=message, queue=queue)
+        return self._rejected("rq_check_removal", message, queue)
 
     def message_removed(self, msg_id: str, queue: QueueInfo, state: State) -> None:
         """A message is gone."""
-        self._tell("rq_message_removed", msg_id=msg_id, queue=queue, state=state)
+        self._tell("rq_message_removed", msg_id, queue, state)
 
     # --- how answers combine ----------------------------------------------------------------
 
-    def _tell(self, hook: str, **given: object) -> None:
+    # ``given`` are all arguments of the hook, in its order.
+
+    def _tell(self, hook: str, *given: object) -> None:
         impls = self._plan[hook]
         if impls:
             self._ask(impls, given, refuse_coroutine)
 
-    def _rejected(self, hook: str, **given: object) -> Reject | None:
+    def _rejected(self, hook: str, *given: object) -> Reject | None:
         impls = self._plan[hook]
         if not impls:
             return None
         said = self._ask(impls, given, answers.reject)
+        if not said:
+            return None
         reasons = _reasons([answer for answer in said if answer.value is not None])
         failures = sorted(_failure(answer, hook) for answer in said if answer.error)
         together = "; ".join(filter(None, (reasons, *failures)))
@@ -366,8 +369,14 @@ class Hooks(PluginRegistry):
         return [
             (impl.plugin, item)
             for impl in reversed(self._plan[hook])
-            for item in self._attempt(impl, {"instance": instance}, convert).value or ()
+            for item in self._attempt(impl, (instance,), convert).value or ()
         ]
+
+    def _attempt(
+        self, impl: Impl, given: tuple[object, ...], convert: Callable[[Any], Any]
+    ) -> Answer:
+        """Call one of them; its value is None where it returned that."""
+        return next(iter(self._ask((impl,), given, convert)), Answer(impl.plugin.name, None))
 
     def _warn_unused_options(self, name: str) -> None:
         found = [plugin for plugin in self._plugins if plugin.name == name]

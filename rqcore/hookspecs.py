@@ -830,6 +830,22 @@ def rq_spool_synced(queue: QueueInfo, seconds: float) -> None:
 
 
 @hookspec
+def rq_spool_settled(queue: QueueInfo) -> None:
+    """A turn's facts, of any number of messages, have all been told.
+
+    For a plugin that notes something of each of them: what it writes here, it writes once.
+
+    Called: after the last fact of a turn, before anything else changes.
+    Process: queue.
+    Args:
+        queue: the queue.
+    Returns: nothing.
+    If it raises: logged.
+    Since: 1.1
+    """
+
+
+@hookspec
 def rq_message_moved(
     message: Message, queue: QueueInfo, old: State | None, new: State | None, step: Step
 ) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import pluggy
@@ -69,10 +70,13 @@ class PluginRegistry(IsolatedCalls):
     def call(self, name: str, /, **given: Any) -> list[Answer]:
         """Ask every implementation of a hook that a plugin brought; None answers are left out.
 
-        Raises `LookupError` for a hook that nobody specified.
+        Raises `LookupError` for a hook that nobody specified, or an argument that is left out.
         """
-        answers = self._ask(self._implementations(name), given, refuse_coroutine)
-        return [answer for answer in answers if answer.error or answer.value is not None]
+        impls = self._implementations(name)
+        if not impls:
+            return []
+        spec = getattr(self._manager.hook, name).spec
+        return self._ask(impls, tuple(given[arg] for arg in _known(spec)), refuse_coroutine)
 
     def _implementations(self, name: str) -> tuple[Impl, ...]:
         caller = getattr(self._manager.hook, name, None)
@@ -161,8 +165,7 @@ class PluginRegistry(IsolatedCalls):
     def _add_hookspecs(self, plugin: Plugin) -> None:
         for impl in self._manager.hook.rq_add_hookspecs.get_hookimpls():
             if impl.plugin is plugin.module:
-                ready = Impl(plugin, "rq_add_hookspecs", impl.function, impl.argnames)
-                ready.call({"pluginmanager": self._manager})
+                impl.function(self._manager)
 
     def _inspect(self, plugin: Plugin) -> None:
         """Refuse what pluggy would take and we cannot call, or would overlook."""
@@ -171,8 +174,7 @@ class PluginRegistry(IsolatedCalls):
                 if impl.plugin is not plugin.module:
                     continue
                 if caller.spec is not None:
-                    known = (*caller.spec.argnames, *caller.spec.kwargnames)
-                    plugin.impls.append(_ready(plugin, caller.name, known, impl))
+                    plugin.impls.append(_ready(plugin, caller.name, _known(caller.spec), impl))
                 elif not impl.optionalhook:
                     raise _RefusedError(_unknown(caller.name))
         plugin.impls.sort(key=lambda impl: HOOKS.index(impl.hook) if impl.hook in HOOKS else 99)
@@ -220,7 +222,31 @@ def _ready(plugin: Plugin, hook: str, known: tuple[str, ...], impl: pluggy.HookI
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             raise _RefusedError(f"{hook} has {parameter.name} after a *; put it before")
     optional = tuple(name for name in impl.kwargnames if name in known)
-    return Impl(plugin, hook, impl.function, impl.argnames, optional)
+    pick = _picker([known.index(name) for name in (*impl.argnames, *optional)])
+    target = _by_name(impl.function, len(impl.argnames), optional) if optional else impl.function
+    return Impl(plugin, hook, impl.function, pick, target)
+
+
+def _known(spec: pluggy._hooks.HookSpec) -> tuple[str, ...]:
+    """The arguments of a hook, in the order in which they are given."""
+    return (*spec.argnames, *spec.kwargnames)
+
+
+def _picker(places: list[int]) -> Callable[[tuple[object, ...]], tuple[object, ...]]:
+    """Takes these out of all that a hook gives; mostly they stand side by side."""
+    first = places[0] if places else 0
+    if places == list(range(first, first + len(places))):
+        return itemgetter(slice(first, first + len(places)))
+    return itemgetter(*places)
+
+
+def _by_name(
+    function: Callable[..., Any], count: int, optional: tuple[str, ...]
+) -> Callable[..., Any]:
+    """The function, with what has a default in it passed by name: it may stand behind others."""
+    return lambda *given: function(
+        *given[:count], **dict(zip(optional, given[count:], strict=True))
+    )
 
 
 def _unknown(hook: str) -> str:

@@ -90,6 +90,7 @@ class Spool:
                 callback(error)
             except Exception:  # noqa: BLE001 - the others have still to be told
                 _log.exception("telling of a change failed")
+        self.hooks.spool_settled(self.queue)
 
     def _take_back(self, message: Message, state: State) -> None:
         try:

@@ -181,6 +181,11 @@ def rq_spool_synced(queue: QueueInfo, seconds: float) -> None:
 
 
 @hookimpl
+def rq_spool_settled(queue: QueueInfo) -> None:
+    _note("rq_spool_settled", queue=queue.name)
+
+
+@hookimpl
 def rq_message_moved(
     message: Message, queue: QueueInfo, old: State | None, new: State | None, step: Step
 ) -> None:

@@ -7,7 +7,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,8 @@ from rqcore.hookspecs import (
 from rqcore.isolation import QUARANTINE_AFTER, describe
 from rqcore.lifecycle import State, Step
 from rqcore.message import Message
+from rqcore.spool import Spool
+from rqcore.store import open_store
 
 MESSAGE = Message(msg_id="20260101.1200.00.000.000001", dest="test", param1="one")
 QUEUE = QueueInfo("test", "/spool/queue/test", {"num_workers": 1})
@@ -212,6 +215,28 @@ def test_hook_message_relayed() -> None:
 
 def test_hook_spool_synced() -> None:
     check_fact("rq_spool_synced", queue=QUEUE, seconds=0.004)
+
+
+def test_hook_spool_settled() -> None:
+    check_fact("rq_spool_settled", queue=QUEUE)
+
+
+def test_a_turn_is_settled_once_all_its_facts_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    hooks = hooks_of(
+        a=plugin(
+            rq_message_moved=lambda message: told.append(message.param1),
+            rq_spool_settled=lambda queue: told.append(f"settled {queue.name}"),
+        )
+    )
+    store = open_store("directory", str(tmp_path), fsync=False)
+    spool = Spool(store, hooks, QUEUE)
+    for number in range(2):
+        spool.add(replace(MESSAGE, msg_id=store.new_id(), param1=str(number)), State.QUE)
+    spool.settle()
+    spool.settle()
+    store.close()
+    assert told == ["0", "1", "settled test"]
 
 
 def test_hook_message_moved() -> None:
@@ -747,6 +772,30 @@ def test_arguments_may_be_left_out_or_have_defaults() -> None:
     hooks = hooks_of(a=plugin(rq_message_done=with_defaults))
     hooks.message_done(MESSAGE, QUEUE, "given")
     assert seen == [(MESSAGE, "given", "kept")]
+
+
+def test_arguments_may_stand_in_any_order() -> None:
+    seen: list[object] = []
+    hooks = hooks_of(
+        a=plugin(rq_message_moved=lambda step, message: seen.append((step, message))),
+        b=plugin(rq_message_moved=lambda new: seen.append(new)),  # noqa: PLW0108 - it has one argument
+        c=plugin(rq_message_moved=lambda mine=1, new=None: seen.append((mine, new))),
+    )
+    hooks.message_moved(MESSAGE, QUEUE, State.QUE, State.RUN, Step.START)
+    assert seen == [(1, State.RUN), State.RUN, (Step.START, MESSAGE)]
+
+
+def test_the_time_of_a_failures_log_is_no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("rqcore.isolation.perf_counter", lambda: next(clock) / 1000)
+
+    def fail() -> None:
+        raise RuntimeError("broken")
+
+    hooks = hooks_of(last=plugin(rq_message_done=lambda: None), first=plugin(rq_message_done=fail))
+    hooks.message_done(MESSAGE, QUEUE, "")
+    assert [round(stat.seconds, 6) for stat in hooks.stats()] == [0.001, 0.001]
+    assert next(clock) == 4  # read before the first, after it, after its failure, after the last
 
 
 def test_two_plugins_may_share_a_function() -> None:

@@ -1,11 +1,11 @@
 """One queue's counts in a file of fixed size, which survives whatever ends the queue's process.
 
-    var/metrics/counts/QUEUE    one page of counts, then the ids of what is about to end
+    var/metrics/counts/QUEUE    counts, then the ids of what is about to end
 
-`Book` is the writer, in the queue's process, which is the only one: the counts lie in its memory, and
-each `Book.save` writes them all with one call.  They lie within one page, so that a process that is
-killed has written all of a change or nothing of it, and what a write that failed left out the next one
-brings along.  `read` gives anybody what lies there.
+`Book` is the writer, in the queue's process, which is the only one: the file lies in its memory, and
+each `Book.save` writes all counts with one call.  They lie within one page, with as many ids as it
+holds, so that a process that is killed has written all of a change or nothing of it, and what a write
+that failed left out the next one brings along.  `read` gives anybody what lies there.
 
 The file is not mapped into memory: where the disk is full, or somebody has cut the file, a write into
 such a mapping would kill the queue, whereas here it is an `OSError`, told once, and counting goes on
@@ -88,9 +88,11 @@ _SLOTS_AT = _next * 8
 #: Behind those, the newest id that was counted on its way in.
 _MARK_AT = _SLOTS_AT + SLOTS
 _USED = _MARK_AT + ID_SIZE
-SIZE = _PAGE + SLOTS * ID_SIZE
-if _USED > _PAGE:
-    raise AssertionError("the counts must lie within one page")
+#: Behind that, the id of each slot; none lies in two pages.
+_IDS_AT = -(-_USED // ID_SIZE) * ID_SIZE
+SIZE = _IDS_AT + SLOTS * ID_SIZE
+if _IDS_AT + ID_SIZE > _PAGE:
+    raise AssertionError("the counts must lie within one page, and some ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,11 @@ class Book:
         self._ailing = False
         self._vain = 0
         self._closed = False
-        self._page = bytearray(_PAGE)
-        self._used = memoryview(self._page)[:_USED]
-        self._whole = memoryview(self._page).cast("Q")
-        self._broken = memoryview(self._page).cast("d")
+        #: All of the file, and so much of its first page as was used so far.
+        self._image = bytearray(SIZE)
+        self._used = memoryview(self._image)[:_USED]
+        self._whole = memoryview(self._image).cast("Q")
+        self._broken = memoryview(self._image).cast("d")
         self._free = list(range(SLOTS - 1, -1, -1))
         #: What was about to end when the process before this one was killed: id, outcome, slot.
         self.left: list[tuple[str, str, int]] = []
@@ -124,8 +127,8 @@ class Book:
         except OSError as error:
             self._tell(error)
             self._let_go()
-            if not self._page.startswith(_MAGIC):
-                self._page[:] = _empty()
+            if not self._image.startswith(_MAGIC):
+                self._image[:] = _empty()
 
     def close(self) -> None:
         """Let go of the file, for good."""
@@ -151,8 +154,8 @@ class Book:
             regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
             data = os.pread(self._fd, SIZE + 1, 0) if regular else b""
             if _is_ours(data):
-                self._page[:] = data[:_PAGE]
-                self._find_left(data)
+                self._image[:] = data
+                self._find_left()
                 return
             self._let_go()
             strange = True
@@ -160,25 +163,29 @@ class Book:
             aside = f"{self._path}.damaged-{int(time())}"
             _log.warning("%s holds no counts; it is set aside as %s", self._path, aside)
             durable.rename_unsynced(self._path, aside)
-        self._page[:] = _empty()
+        self._image[:] = _empty()
         self._make()
 
     def _make(self) -> None:
         """Make the file, with what was counted so far.  Raises `OSError`."""
         make_folder(os.path.dirname(self._path))
-        durable.replace_unsynced(self._path, bytes(self._page) + bytes(SLOTS * ID_SIZE))
+        durable.replace_unsynced(self._path, bytes(self._image))
         self._fd = os.open(self._path, _OPEN)
 
-    def _find_left(self, data: bytes) -> None:
+    def _find_left(self) -> None:
         for slot in range(SLOTS):
-            outcome = self._page[_SLOTS_AT + slot]
+            outcome = self._image[_SLOTS_AT + slot]
             if 0 < outcome <= len(OUTCOMES):
-                at = _PAGE + slot * ID_SIZE
-                msg_id = data[at : at + ID_SIZE].rstrip(b"\0").decode("ascii", "replace")
-                self.left.append((msg_id, OUTCOMES[outcome - 1], slot))
+                self.left.append((self._id_at(_place(slot)), OUTCOMES[outcome - 1], slot))
                 self._free.remove(slot)
             else:
-                self._page[_SLOTS_AT + slot] = 0
+                self._image[_SLOTS_AT + slot] = 0
+
+    def _id_at(self, place: int) -> str:
+        return self._image[place : place + ID_SIZE].rstrip(b"\0").decode("ascii", "replace")
+
+    def _put_id(self, place: int, msg_id: str) -> None:
+        self._image[place : place + ID_SIZE] = struct.pack(f"{ID_SIZE}s", msg_id.encode())
 
     # Counting; `save` brings it to the file
 
@@ -203,32 +210,43 @@ class Book:
     @property
     def mark(self) -> str:
         """The newest id that was counted on its way in; empty in a file that was just begun."""
-        return self._page[_MARK_AT:_USED].rstrip(b"\0").decode("ascii", "replace")
+        return self._id_at(_MARK_AT)
 
     @mark.setter
     def mark(self, msg_id: str) -> None:
-        self._page[_MARK_AT:_USED] = struct.pack(f"{ID_SIZE}s", msg_id.encode())
+        self._put_id(_MARK_AT, msg_id)
 
     def intend(self, msg_id: str, outcome: str) -> int | None:
         """Note that this message is about to end so; the slot, None when all are taken."""
         if not self._free:
             return None
         slot = self._free.pop()
-        if self._fd >= 0:
-            try:
-                place = _PAGE + slot * ID_SIZE
-                os.pwrite(self._fd, struct.pack(f"{ID_SIZE}s", msg_id.encode()), place)
-            except OSError as error:
-                self._tell(error)
-                self._free.append(slot)
-                return None
-        self._page[_SLOTS_AT + slot] = OUTCOMES.index(outcome) + 1
+        place = _place(slot)
+        end = place + ID_SIZE
+        if end > _PAGE and not self._note_apart(place, msg_id):
+            self._free.append(slot)
+            return None
+        self._put_id(place, msg_id)
+        if len(self._used) < end <= _PAGE:
+            self._used = memoryview(self._image)[:end]
+        self._image[_SLOTS_AT + slot] = OUTCOMES.index(outcome) + 1
         self.save()
         return slot
 
+    def _note_apart(self, place: int, msg_id: str) -> bool:
+        """Write an id that lies behind the page: before its slot is taken, after it was left."""
+        self.save()
+        if self._fd >= 0:
+            try:
+                os.pwrite(self._fd, struct.pack(f"{ID_SIZE}s", msg_id.encode()), place)
+            except OSError as error:
+                self._tell(error)
+                return False
+        return True
+
     def settle(self, slot: int) -> None:
         """The message of this slot has ended, or has not: the slot is free from the next save on."""
-        self._page[_SLOTS_AT + slot] = 0
+        self._image[_SLOTS_AT + slot] = 0
         self._free.append(slot)
 
     def save(self) -> None:
@@ -316,7 +334,11 @@ def make_folder(path: str) -> None:
 
 
 def _empty() -> bytes:
-    return struct.pack(f"{len(_MAGIC)}sd", _MAGIC, time()).ljust(_PAGE, b"\0")
+    return struct.pack(f"{len(_MAGIC)}sd", _MAGIC, time()).ljust(SIZE, b"\0")
+
+
+def _place(slot: int) -> int:
+    return _IDS_AT + slot * ID_SIZE
 
 
 def _is_ours(data: bytes) -> bool:

@@ -2,8 +2,9 @@
 
 What is counted when: a message's way in and its begin after the step, its end before and after it.
 
-    finishing    the message's id and outcome are noted in a slot of the book
-    ended        counted, and the slot freed, in one write
+    finishing    the message's id and outcome are noted in a slot of the book, in one write
+    ended        counted, and the slot freed
+    settled      the turn is over: what was counted in it is written, once
 
 A process that is killed in between leaves the slot: the next one looks where the message lies, counts
 it if it has ended, and forgets it if it has not, for then it runs again.  So the ends are exact,
@@ -27,6 +28,7 @@ from __future__ import annotations
 import os
 import resource
 from calendar import timegm
+from functools import lru_cache
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -67,6 +69,8 @@ class Clerk:
         #: By message: when it came into ``que``, where neither its id nor its due says so.
         self._came: dict[str, float] = {}
         self._cpu = _cpu()
+        #: Has the turn changed anything; has a run ended since the scripts' time was looked at?
+        self._changed = self._ran = False
         self._suffix = _suffix(queue.path)
         self._mark = self._book.mark
         self._settle_what_is_left()
@@ -132,6 +136,18 @@ class Clerk:
             self._ended(message, new, step)
         else:
             return
+        self._changed = True
+
+    def settled(self) -> None:
+        """All of a turn was told."""
+        if not self._changed:
+            return
+        self._changed = False
+        if self._ran:
+            self._ran = False
+            cpu = _cpu()
+            self._book.add("cpu", cpu - self._cpu)
+            self._cpu = cpu
         self._book.save()
 
     def _queued(self, message: Message, old: State | None, step: Step) -> None:
@@ -166,11 +182,8 @@ class Clerk:
         began = self._began.pop(message.msg_id, None)
         if began is not None:
             self._book.observe("run", monotonic() - began)
-            cpu = _cpu()
-            self._book.add("cpu", cpu - self._cpu)
-            self._cpu = cpu
+            self._changed = self._ran = True
         if outcome.state is State.QUE:
-            self._book.save()
             return
         self._forget_end(message.msg_id)
         name = outcome.state.value
@@ -202,8 +215,9 @@ class Clerk:
             self._book.settle(slot)
 
     def synced(self, seconds: float) -> None:
-        """A turn's changes were brought to the disk; what they were is told next, and saves this too."""
+        """A turn's changes were brought to the disk."""
         self._book.observe("sync", seconds)
+        self._changed = True
 
     def close(self) -> None:
         """Let go of the file."""
@@ -228,17 +242,15 @@ def _made(msg_id: str) -> float:
     """When a message was made, by its id, to the millisecond; 0 when that is no id."""
     try:
         day, minute, second, ms = msg_id.split(".")[:4]
-        parts = (
-            int(day[:4]),
-            int(day[4:6]),
-            int(day[6:]),
-            int(minute[:2]),
-            int(minute[2:]),
-            int(second),
-        )
+        return _minute(day, minute) + int(second) + int(ms) / 1000
     except ValueError:
         return 0.0
-    return timegm(parts) + int(ms) / 1000
+
+
+@lru_cache(maxsize=4)
+def _minute(day: str, minute: str) -> int:
+    parts = int(day[:4]), int(day[4:6]), int(day[6:]), int(minute[:2]), int(minute[2:]), 0
+    return timegm(parts)
 
 
 def _hashed(msg_id: str) -> str:

@@ -158,7 +158,13 @@ def rq_message_finishing(message: Message, queue: QueueInfo, outcome: Outcome) -
     _counting(queue).finishing(message, outcome)
 
 
-@hookimpl(optionalhook=True)
+@hookimpl
 def rq_spool_synced(queue: QueueInfo, seconds: float) -> None:
     """Count how long the disk took."""
     _counting(queue).synced(seconds)
+
+
+@hookimpl
+def rq_spool_settled(queue: QueueInfo) -> None:
+    """Write down what the turn has changed."""
+    _counting(queue).settled()

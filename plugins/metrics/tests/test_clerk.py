@@ -54,6 +54,8 @@ class Spool:
         place.mkdir()
 
     def counts(self) -> book.Counts:
+        """What is counted when the turn is over."""
+        self.clerk.settled()
         return book.read(f"{book.folder(str(self.directory))}/test")
 
     def count(self, name: str, label: str = "") -> int:
@@ -254,10 +256,13 @@ def life(spool: Spool, step: Callable[[str], object]) -> None:
     spool.lies(QUE, spool.own)
     step("before its coming is told")
     spool.clerk.moved(message, None, QUE, Step.CREATE)
+    step("before its coming is written")
+    spool.clerk.settled()
     spool.clerk.starting(message)
     spool.lies(RUN, spool.own)
     spool.clerk.moved(message, QUE, RUN, Step.START)
     spool.clerk.started(message)
+    spool.clerk.settled()
     step("before its end is told")
     spool.clerk.finishing(message, Ended(DONE))
     step("before the move")
@@ -265,6 +270,8 @@ def life(spool: Spool, step: Callable[[str], object]) -> None:
     step("before the fact")
     spool.clerk.moved(message, RUN, DONE, Step.FINISH)
     step("after the fact")
+    spool.clerk.settled()
+    step("after the turn")
 
 
 @dataclass
@@ -327,6 +334,36 @@ def test_what_comes_and_ends_is_counted_once_wherever_the_process_is_killed(
         pytest.fail("it never gets to the end")
     assert {"before its coming is told", "before the move", "before the fact"} <= set(trail)
     assert len(set(trail)) > 6
+
+
+def test_a_turn_of_many_messages_is_one_write_and_an_end_that_comes_one_more(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = os.pwrite, []
+
+    def write(fd: int, data: bytes, at: int) -> int:
+        written.append(at)
+        return real(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    messages = [Message(msg_id=f"{ID}{number}", due=time()) for number in range(20)]
+    for message in messages:
+        spool.clerk.moved(message, None, QUE, Step.CREATE)
+        spool.clerk.starting(message)
+        spool.clerk.moved(message, QUE, RUN, Step.START)
+        spool.clerk.started(message)
+    spool.clerk.synced(0.001)
+    assert not written
+    spool.clerk.settled()
+    spool.clerk.settled()
+    assert len(written) == 1
+    for message in messages:
+        spool.clerk.finishing(message, Ended(DONE))
+    assert len(written) == 1 + len(messages)
+    for message in messages:
+        spool.clerk.moved(message, RUN, DONE, Step.FINISH)
+    spool.clerk.settled()
+    assert len(written) == 2 + len(messages)
 
 
 def test_what_lay_there_before_anybody_counted_and_what_was_moved_in_is_not_counted(

@@ -83,7 +83,7 @@ def test_a_message_that_was_running_is_counted_when_it_ends(rq: Counted) -> None
     gate = rq.directory / "gate"
     rq.use_plugins("cli", "metrics")
     rq.queue(
-        "test", f"#!/bin/sh\necho run begun >&3\n[ -e {gate} ] || exec sleep 1000\necho done >&3\n"
+        "test", f"#!/bin/sh\n[ -e {gate} ] && exec echo done >&3\necho run begun >&3\nsleep 1000\n"
     )
     rq.start()
     msg_id = rq.send("test")
