@@ -221,6 +221,22 @@ def test_the_directory_s_modes_and_missing_parts_are_put_right(
     assert not [row for row in look(rq) if row["fixable"]]
 
 
+def test_directories_of_messages_that_rq_could_not_work_in(
+    rq: Rq, rq_instance: RunningInstance
+) -> None:
+    rq_instance.queue("work", SCRIPT)
+    err = rq_instance.directory / "queue" / "work" / "err"
+    err.mkdir(mode=0o500)
+    found = only(look(rq), "modes")
+    assert (found["level"], found["fixable"]) == ("critical", True)
+    assert found["remedy"] == f"chmod u+rwx {err}"
+    rq("doctor", "--fix", "--yes", status=1)
+    assert stat.S_IMODE(err.stat().st_mode) == 0o700
+    if os.geteuid() == 0:
+        os.chown(err, 65534, 65534)
+        assert f"{err} belongs to " in only(look(rq), "owner")["text"]
+
+
 def test_a_user_is_asked_before_each(
     rq: Rq, rq_instance: RunningInstance, terminal: Callable[..., Terminal]
 ) -> None:

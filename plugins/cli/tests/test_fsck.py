@@ -506,9 +506,13 @@ def test_a_running_queue_is_compared_and_repaired(rq: Rq, running: RunningInstan
     fresh = "20200101.0000.00.000.1"
     (queue / "que" / fresh).mkdir()
     (queue / "que" / fresh / "msg").write_text(json.dumps({"dest": "work"}))
+    torn = "20200101.0000.00.000.2"
+    (queue / "que" / torn).mkdir()
+    (queue / "que" / torn / "msg").write_text('{"de')
     found = rq("fsck", "--json", status=4).json()["findings"]
     assert {(f["kind"], f["state"], f["msg_id"]) for f in found} == {
         ("count", "done", None), ("half-written", "que", waiting[0]), ("unknown", "que", fresh),
+        ("unreadable", "que", torn),
     }  # fmt: skip
     assert "rq queue restart work" in next(f for f in found if f["kind"] == "count")["remedy"]
     mended = rq("fsck", "--repair", "--json", status=4).json()

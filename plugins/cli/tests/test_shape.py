@@ -109,6 +109,15 @@ def test_a_store_without_directories_is_asked(rq: Rq, rq_instance: RunningInstan
     assert cells(rq("shape").out)["mail"][:2] == ["3", "3"]
 
 
+def test_a_queue_that_cannot_be_looked_at_hides_no_other(rq: Rq, mail: Path) -> None:
+    (mail.parent / "bad").mkdir()
+    (mail.parent / "bad" / "config.json").write_text("{,")
+    told = rq("shape", status=1)
+    assert cells(told.out)["mail"][0] == "6"
+    assert "queue bad is not counted: " in told.err
+    assert "is not JSON" in rq("shape", "bad", status=1).err
+
+
 @pytest.mark.process
 def test_on_a_terminal(rq: Rq, mail: Path) -> None:
     status, seen = rq.on_terminal("shape", "--by", "host")

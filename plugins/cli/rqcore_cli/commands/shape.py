@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import click
 
 from rqcore import words
+from rqcore.errors import RqError
 from rqcore_cli.app import App
-from rqcore_cli.exits import CallError
+from rqcore_cli.exits import CallError, Exit
 from rqcore_cli.follow import StatusLine
 from rqcore_cli.group import command, read_span
 from rqcore_cli.names import QUEUE
@@ -49,18 +50,20 @@ rq shape mail --by param1 --first 1m --json
 @click.option("--limit", type=click.IntRange(min=0), default=_SHOWN, show_default=True,
               metavar="N", help="So many rows at most; 0 for all.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.pass_obj
-def shape(app: App, /, queues: tuple[str, ...], **given: Any) -> None:
+@click.pass_context
+def shape(ctx: click.Context, /, queues: tuple[str, ...], **given: Any) -> None:
     """Show how long messages have waited, in columns of ages, by queue or what else they have in common.
 
     A message's age is the time since it could have run: since it was made, or since it was due. What is
     not due yet stands under LATER. RQ need not run.
     """
     states = _read_states(given["states"])
+    app = ctx.ensure_object(App)
     first = given["first"] or _FIRST
     bounds = [first * 2**n for n in range(given["buckets"])]
     names = [app.known(name) for name in queues] or app.instance.queue_names()
-    rows = _count(app, names, states, given["by"], bounds)
+    unknown: list[str] = []
+    rows = _count(_all(app, names, states, None if queues else unknown), given["by"], bounds)
     ordered = sorted(rows.items(), key=lambda row: (-sum(row[1]), row[0]))
     if given["as_json"]:
         echo_json({
@@ -72,6 +75,10 @@ def shape(app: App, /, queues: tuple[str, ...], **given: Any) -> None:
         app.say("nothing waits")
     else:
         _print(app, given["by"], bounds, ordered, given["limit"])
+    for text in unknown:
+        app.warn(text)
+    if unknown:
+        ctx.exit(Exit.FAILED)
 
 
 def _read_states(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,12 +90,12 @@ def _read_states(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _count(
-    app: App, queues: list[str], states: tuple[str, ...], by: str, bounds: list[float]
+    found: Iterator[tuple[str, dict[str, Any]]], by: str, bounds: list[float]
 ) -> dict[str, list[int]]:
     """By name: how many are due later, then how many there are of each age."""
     rows: dict[str, list[int]] = {}
     now = time.time()
-    for queue, message in _all(app, queues, states):
+    for queue, message in found:
         row = rows.setdefault(_name(queue, message, by), [0] * (len(bounds) + 2))
         age = now - max(words.id_time(message["msg_id"]), _due(message))
         row[0 if age < 0 else 1 + bisect_left(bounds, age)] += 1
@@ -96,16 +103,22 @@ def _count(
 
 
 def _all(
-    app: App, queues: list[str], states: tuple[str, ...]
+    app: App, queues: list[str], states: tuple[str, ...], unknown: list[str] | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each message and its queue; a queue that cannot be looked at is ``unknown``, where that may be."""
     line = StatusLine(app) if sys.stdout.isatty() else None
     seen = 0
     for queue in queues:
-        for message in waiting(app, queue, states):
-            seen += 1
-            if line is not None and seen % _OFTEN == 0:
-                line.show(f"{seen} messages")
-            yield queue, message
+        try:
+            for message in waiting(app, queue, states):
+                seen += 1
+                if line is not None and seen % _OFTEN == 0:
+                    line.show(f"{seen} messages")
+                yield queue, message
+        except RqError as error:
+            if unknown is None:
+                raise
+            unknown.append(f"queue {queue} is not counted: {error}")
     if line is not None:
         line.clear()
 

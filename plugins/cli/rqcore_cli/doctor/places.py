@@ -16,6 +16,8 @@ from rqcore import durable
 from rqcore.address import reachable
 from rqcore.errors import RqError, StartError
 from rqcore.hookspecs import Check
+from rqcore.instance import Instance
+from rqcore.lifecycle import State
 from rqcore.secrecy import secret_check
 from rqcore_cli.doctor.patient import Patient
 from rqcore_cli.owner import user_name
@@ -40,7 +42,8 @@ def owner(patient: Patient) -> Iterator[Check]:
             "owner", "warning", f"{root} belongs to {name}, and you are {user_name(os.geteuid())}",
             f"look at it as {name}: what only that user may see is not seen here",
         )  # fmt: skip
-    strangers = [path for path in _looked_at(patient) if os.lstat(path).st_uid != expected]
+    places = [*_looked_at(patient), *_states(patient.instance)]
+    strangers = [path for path in places if os.lstat(path).st_uid != expected]
     if strangers:
         more = f", and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         yield Check(
@@ -50,6 +53,13 @@ def owner(patient: Patient) -> Iterator[Check]:
         )  # fmt: skip
     else:
         yield Check("owner", "ok", f"all belongs to {name}")
+    for path in _states(patient.instance):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
+            yield Check(
+                "modes", "critical", f"{name} may not do all in {path}, and RQ has to",
+                f"chmod u+rwx {path}", _chmod(path, mode | stat.S_IRWXU),
+            )  # fmt: skip
     manager = patient.manager
     if manager is not None:
         with contextlib.suppress(FileNotFoundError):
@@ -117,6 +127,15 @@ def _looked_at(patient: Patient) -> Iterator[Path]:
         yield instance.queue_dir(name)
         if os.path.lexists(instance.queue_config_file(name)):
             yield instance.queue_config_file(name)
+
+
+def _states(instance: Instance) -> Iterator[Path]:
+    """The directories of the queues that messages lie in."""
+    for name in instance.queue_names():
+        for state in (*State, "tmp", "corrupt"):
+            path = instance.queue_dir(name) / state
+            if os.path.lexists(path):
+                yield path
 
 
 def directories(patient: Patient) -> Iterator[Check]:

@@ -86,7 +86,13 @@ def _look(report: Report, walk: Walk, ask: Ask) -> None:
     report.findings = candidates
     if report.told is not None:
         try:
-            report.findings += compare(report.queue, walk.path, ask)
+            # What is no message on the disk cannot be one that the queue knows.
+            known = {(finding.state, finding.msg_id) for finding in candidates}
+            report.findings += [
+                finding
+                for finding in compare(report.queue, walk.path, ask)
+                if finding.kind != "unknown" or (finding.state, finding.msg_id) not in known
+            ]
         except UnreachableError:
             report.problems.append(f"queue {report.queue} went away while it was looked at")
 

@@ -88,7 +88,9 @@ def members(stream: BinaryIO) -> Iterator[Member]:
 
 def _check(block: bytes) -> None:
     if len(block) < _BLOCK:
-        raise ArchiveError("it ends in the midst of a header; it is cut off")
+        raise ArchiveError(
+            "it ends in the midst of a header; it is cut off, or no file of rq export"
+        )
     total = sum(block[:148]) + 8 * 32 + sum(block[156:])
     try:
         right = int(block[148:156].strip(b"\0 "), 8) == total
