@@ -153,12 +153,18 @@ def _register_replay(group: click.Group) -> None:
         options, start = _options(app), _since(since)
         if endpoint:
             _known(options, endpoint)
-        found = list(_replayable(app, options, start, endpoint, delivered=delivered))
-        if not dry_run and found and not yes and not as_json:
-            click.confirm(f"Send {len(found)} webhooks?", abort=True, err=True)
+
+        def look() -> list[replaying.Found]:
+            return list(_replayable(app, options, start, endpoint, delivered=delivered))
+
+        found = look() if dry_run or not (yes or as_json) else []
         if not dry_run:
-            for one in found:
-                one.again()
+            if found:
+                click.confirm(f"Send {len(found)} webhooks?", abort=True, err=True)
+            with replaying.alone(str(app.instance.directory)):
+                found = look()  # another may have sent some meanwhile
+                for one in found:
+                    one.again()
         _report(app, found, dry_run=dry_run, as_json=as_json)
 
 

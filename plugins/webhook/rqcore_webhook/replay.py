@@ -5,18 +5,22 @@ Two searches, each over what was made since a time, by the sockets of the queues
 - webhooks of the queue webhook that failed (``err``), or with ``delivered`` also those that succeeded:
   sent again with the same webhook id, so that a receiver which remembers ids takes each once;
 - ended messages of all other queues that an endpoint of the config wants to be told of and that have no
-  webhook for it: it was disabled, or is new.  For them the outbox gets an entry.
+  webhook for it: it was disabled, or is new.  For them the outbox gets an entry, and what waits there
+  is not found again.  One at a time finds and sends (`alone`), so two that are started at once send
+  each webhook once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from time import time
 from typing import Any
 
+from rqcore import durable
 from rqcore.message import load_message
 from rqcore.words import id_stamp
 from rqcore_webhook import events
@@ -39,6 +43,12 @@ class Found:
     about: str
     why: str
     again: Callable[[], object]
+
+
+def alone(directory: str) -> AbstractContextManager[None]:
+    """While this is held nobody else replays."""
+    Outbox(directory).make()
+    return durable.alone(f"{directory}/var/webhook/replay.lock")
 
 
 def again(
@@ -68,6 +78,10 @@ def missed(
 ) -> Iterator[Found]:  # fmt: skip
     """Ends of messages that an endpoint wants to be told of, and was not."""
     outbox = Outbox(directory)
+    entries = [entry for file in outbox.ready() if (entry := outbox.read(file)) is not None]
+    waits = {
+        (entry.queue, entry.msg_id, one.endpoint) for entry in entries for one in entry.webhooks
+    }
     names = [name for name in options.endpoints if endpoint in ("", name)]
     for queue in queues:
         wanting = [n for n in names if any(
@@ -81,7 +95,9 @@ def missed(
                 told = {str(one.get("endpoint")) for one in json_lines(f"{path}/{SENT_FILE}")}
                 for name in wanting:
                     event = f"message.{state}"
-                    if name in told or not events.wants(options.endpoints[name], event, queue):
+                    if name in told or (queue, str(item["msg_id"]), name) in waits:
+                        continue
+                    if not events.wants(options.endpoints[name], event, queue):
                         continue
                     yield Found(
                         name, event, f"{base_url}q/{queue}/{item['msg_id']}", "was not queued",

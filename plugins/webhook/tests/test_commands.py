@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from markupsafe import Markup
-from rqcore_webhook import metrics, pages
+from rqcore_webhook import metrics, pages, replay
 from rqcore_webhook.checks import checks
 from rqcore_webhook.health import Files, Health
 from rqcore_webhook.options import parse_options, read_options
@@ -197,6 +197,28 @@ def test_checks_name_what_is_wrong_and_the_remedy(tmp_path: Path) -> None:
         assert fix is not None
         assert fix() == f"{file} is 600 now"
         assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_replay_has_queued_is_not_found_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = {"msg_id": "20260301.0800.00.000.1", "dest": "q", "status": "err - no"}
+    monkeypatch.setattr(
+        replay, "_listed", lambda _ask, _queue, state, _since: [item] if state == "err" else []
+    )
+    given = {"endpoints": {"a": {"url": "https://a/"}, "b": {"url": "https://b/"}}}
+    options = parse_options(given, "config.json")
+    Outbox(str(tmp_path)).make()
+
+    def found(endpoint: str) -> list[replay.Found]:
+        return list(replay.missed(
+            lambda *_: None, str(tmp_path), "http://h/", options, ["q"], 0.0, endpoint
+        ))  # fmt: skip
+
+    [first] = found("a")
+    first.again()
+    assert found("a") == []
+    assert [one.target for one in found("")] == ["b"]
 
 
 def test_metrics_count_what_was_tried(tmp_path: Path) -> None:
