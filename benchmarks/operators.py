@@ -67,9 +67,23 @@ def _plugins(bench: Bench) -> list[Figure]:
             instance.queue("bench", script or SH_SCRIPT, num_workers=_WORKERS)
             instance.start()
         for _ in range(bench.rounds):
-            rate, _ = run(full, "bench", count)
-            rounds.append((rate, run(bare, "bench", count)[0]))
-    return [beside("enqueue to done, with three plugins", "/s", "without any", rounds)]
+            # By turns, so that neither always comes first.
+            order = (full, bare) if len(rounds) % 2 else (bare, full)
+            rates = {instance.directory: run(instance, "bench", count)[0] for instance in order}
+            rounds.append((rates[full.directory], rates[bare.directory]))
+        inside = _in_hooks(full, "bench", count * bench.rounds)
+    return [beside("enqueue to done, with three plugins", "/s", "without any", rounds, inside)]
+
+
+def _in_hooks(instance: RunningInstance, queue: str, messages: int) -> str:
+    """How long a queue's process was in each plugin's hooks, for each message."""
+    client = instance.client(queue)
+    spent: dict[str, float] = {}
+    for one in client.ask("plugins")["hooks"]:
+        spent[one["plugin"]] = spent.get(one["plugin"], 0.0) + one["seconds"]
+    client.close()
+    each = {name: seconds / messages * 1e6 for name, seconds in spent.items() if seconds}
+    return "in hooks, us each: " + ", ".join(f"{name} {us:.0f}" for name, us in each.items())
 
 
 class _Receiver(http.server.ThreadingHTTPServer):
