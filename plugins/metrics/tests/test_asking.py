@@ -60,10 +60,10 @@ def test_who_answers_is_heard_whoever_else_does_not(tmp_path: Path) -> None:
         names = ("good", "silent", "half", "one", "gone", "other", "odd", "nobody")
         paths = {name: str(tmp_path / name) for name in names}
         began = monotonic()
-        found = ask_all(paths, ["describe", "plugins"], 0.3)
+        found = ask_all(paths, ["describe", "plugins"], 1.0)
         took = monotonic() - began
     assert found == {"good": [["ok", 1], ["ok", 2]]}
-    assert took >= 0.3
+    assert took >= 1.0
 
 
 def test_it_waits_for_nobody_when_all_have_answered(tmp_path: Path) -> None:

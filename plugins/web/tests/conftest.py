@@ -26,6 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     with_browser = {item for item in items if "browser" in getattr(item, "fixturenames", ())}
     for item in with_browser:
         item.add_marker(pytest.mark.browser)
+    for item in items:
+        if {"web", "shared"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)
     items.sort(key=with_browser.__contains__)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import thread_time
 
 import pytest
 from hypothesis import given
@@ -108,8 +108,8 @@ def test_a_text_across_chunks_and_its_colours_is_found(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(log)
     with reading(tmp_path / "log") as fd:
         query = Query("needle", ignore_case=True)
-        assert search(fd, query, 0, forward=True).matches == [Match(size - 3, 0)]
-        assert search(fd, query, len(log), forward=False).matches == [Match(size - 3, 0)]
+        assert all_found(fd, query, 0, forward=True) == [Match(size - 3, 0)]
+        assert all_found(fd, query, len(log), forward=False) == [Match(size - 3, 0)]
 
 
 def test_one_request_does_bounded_work_and_says_where_to_go_on(tmp_path: Path) -> None:
@@ -120,14 +120,14 @@ def test_one_request_does_bounded_work_and_says_where_to_go_on(tmp_path: Path) -
         file.write(b"needle")
     with reading(path) as fd:
         query = Query("needle", ignore_case=False)
-        began, place, pieces = monotonic(), 0, 0
+        began, place, pieces = thread_time(), 0, 0
         while not (found := search(fd, query, place, forward=True)).matches:
             assert found.next is not None
             assert 0 < found.next - place <= logsearch.MOST_BYTES
             place, pieces = found.next, pieces + 1
         assert found.matches == [Match(logsearch.MOST_BYTES + 5, logsearch.MOST_BYTES + 5)]
         assert pieces >= 1
-        assert (monotonic() - began) / (pieces + 1) < 20 * logsearch.MOST_SECONDS
+        assert (thread_time() - began) / (pieces + 1) < 20 * logsearch.MOST_SECONDS
         back = search(fd, query, 1 << 40, forward=False)
         assert back.next is not None
         assert (1 << 40) - logsearch.MOST_BYTES <= back.next < 1 << 40
