@@ -60,7 +60,7 @@ def rq(instance: RunningInstance, *words: str) -> tuple[float, str]:
 def _plugins(bench: Bench) -> list[Figure]:
     script = bench.compiled("done", C_SCRIPT)
     count = bench.pick(600, 200)
-    rounds = []
+    rounds: list[tuple[float, float]] = []
     with bench.instance("bare") as bare, bench.instance("full") as full:
         full.use_plugins("cli", "webhook", "cleaner", "metrics")
         for instance in (bare, full):
