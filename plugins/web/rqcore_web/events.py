@@ -146,10 +146,11 @@ class Listening:
 
 @dataclass(slots=True)
 class _Followed:
-    """A queue that is followed: how that is ended, how its process is, and its sign of life."""
+    """A queue: how following it is ended, how its process is, is it heard, and its sign of life."""
 
     end: Callable[[], object]
     runs: bool = False
+    heard: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -318,6 +319,8 @@ class Hub:
             }
             for name in self._spool.names():
                 self._found(name, runs=name in running)
+                if self._queues[name].heard:  # what was told of it may have been missed just now
+                    self._spawn(self._tell_condition(name))
             async for event in events:
                 if event.pop("event") == "child":
                     self._child_changed(event)
@@ -353,7 +356,7 @@ class Hub:
             me.wake.clear()
             try:
                 async with self._spool.queue(name).subscribe({}) as events:
-                    pause = _FIRST_PAUSE
+                    pause, me.heard = _FIRST_PAUSE, True
                     self.tell("reset", name, {"queue": name})
                     await self._tell_condition(name)
                     async for event in events:
@@ -362,6 +365,7 @@ class Hub:
                 _log.debug("queue %s is not followed: %s", name, error)
             except Exception:  # noqa: BLE001 - a defect must not silence the queue for good
                 _log.exception("following queue %s failed", name)
+            me.heard = False
             # The manager says when it runs again.  One that runs has cut us off, or does not answer.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(me.wake.wait(), pause if me.runs else None)

@@ -8,7 +8,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rqcore_web.events import Event, Hub, wanting
@@ -234,6 +234,39 @@ def test_when_the_manager_is_lost_and_found_everything_is_looked_at_anew(
         assert (await late.next()).type == "reset", "ids from before are not known any more"
 
     following(act, rq)
+
+
+class WithoutManager(Spool):
+    """Its manager ends what the hub follows at once, the first time, while the queues go on."""
+
+    def __init__(self, instance: Instance) -> None:
+        super().__init__(instance)
+        self.times = itertools.count()
+        peer, spool = self.manager, self
+
+        class Ending:
+            call, ask, close = peer.call, peer.ask, peer.close
+
+            @contextlib.asynccontextmanager
+            async def subscribe(self, args: Mapping[str, Any]) -> AsyncIterator[Any]:
+                async with peer.subscribe(args) as events:
+                    yield _none() if next(spool.times) == 0 else events
+
+        self.manager = cast("Any", Ending())
+
+
+def test_a_queue_that_went_on_while_the_manager_was_lost_is_told_of_again(
+    rq: RunningInstance,
+) -> None:
+    """A listener was told to look anew in place of all that waited for him, that queue's too."""
+
+    async def act(_: Hub, ear: Ear) -> None:
+        reset = await ear.until("reset")
+        while reset.queue:
+            reset = await ear.until("reset")
+        await ear.until("queue", "test", status="UP")
+
+    following(act, rq, WithoutManager)
 
 
 class CutOff(Spool):
