@@ -227,6 +227,11 @@ def make_private_dir(path: PathLike) -> None:
         os.mkdir(path)
 
 
+def set_mode_unsynced(path: str, mode: int) -> None:
+    """Who may do what with it, from now on; after the end of the machine perhaps not."""
+    os.chmod(path, mode)
+
+
 def remove_quietly(path: PathLike) -> None:
     """Remove a file that need not be gone after a crash; it is no error when there is none."""
     try:

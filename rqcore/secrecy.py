@@ -17,6 +17,7 @@ import pwd
 import stat
 from collections.abc import Callable
 
+from rqcore import durable
 from rqcore.errors import RqError
 from rqcore.hookspecs import Check
 
@@ -57,7 +58,7 @@ def secret_check(
         return Check(name, "warning", text, f"as {_user(info.st_uid)}: chmod {wanted:o} {path}")
 
     def fix() -> str:
-        os.chmod(path, wanted)
+        durable.set_mode_unsynced(path, wanted)
         return f"{path} is {wanted:o} now"
 
     return Check(name, "warning", text, f"chmod {wanted:o} {path}", fix)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
@@ -43,8 +44,11 @@ class Carrier(Protocol):
     def carry(self, families: Sequence[Family], now: float) -> None:
         """Bring them.  Raises `OSError`."""
 
+    def retract(self) -> None:
+        """There will be no more: said at once, also while `carry` is under way in its thread."""
+
     def close(self) -> None:
-        """There will be no more."""
+        """Let go of what is kept open; nobody carries any more."""
 
 
 class GraphiteCarrier:
@@ -111,6 +115,9 @@ class GraphiteCarrier:
             self._sock.close()
             self._sock = None
 
+    def retract(self) -> None:
+        """What was sent is sent."""
+
     def close(self) -> None:
         self._disconnect()
 
@@ -158,6 +165,9 @@ class StatsDCarrier:
                 raise OSError(refused, f"nobody listens there: {os.strerror(refused)}")
         self._deltas = after
 
+    def retract(self) -> None:
+        """What was sent is sent."""
+
     def close(self) -> None:
         """Nothing is kept open."""
 
@@ -170,6 +180,8 @@ class TextfileCarrier:
 
     def __init__(self, options: Textfile) -> None:
         self._options = options
+        self._lock = threading.Lock()
+        self._over = False
 
     @property
     def to(self) -> str:
@@ -179,8 +191,14 @@ class TextfileCarrier:
         from rqcore_metrics.exposition import exposition  # noqa: PLC0415 - for who needs it
 
         text, _ = exposition(families)
-        durable.replace_unsynced(self._options.path, text)
+        with self._lock:
+            if not self._over:
+                durable.replace_unsynced(self._options.path, text)
+
+    def retract(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._over = True
+            os.unlink(self._options.path)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(self._options.path)
+        """Nothing is kept open."""

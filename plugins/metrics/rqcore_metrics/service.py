@@ -105,6 +105,7 @@ class Pusher:
         push.gone = True
         if push.timer is not None:
             push.timer.cancel()
+        push.carrier.retract()
         if not push.busy:
             push.carrier.close()
 
