@@ -165,9 +165,11 @@ def test_the_file_is_replaced_in_one_step_and_gone_at_the_end(tmp_path: Path) ->
     assert re.search(r"^rqcore_up 0\.0$", path.read_text(), re.MULTILINE)
     assert path.stat().st_mode & 0o044, "node-exporter is another user"
     assert [found.name for found in tmp_path.iterdir()] == ["rqcore.prom"]
-    carrier.close()
+    carrier.retract()
     assert not path.exists()
-    carrier.close()
+    carrier.carry([], 2.0)  # its thread had still been collecting
+    assert not path.exists()
+    carrier.retract()
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rqcore_metrics import pushes
-from rqcore_metrics.carriers import TextfileCarrier
 from rqcore_metrics.checks import checks
-from rqcore_metrics.options import Textfile
 from rqcore_metrics.service import Pusher
 
 from rqcore.hooks import Hooks
@@ -94,18 +92,6 @@ def test_all_three_get_what_was_counted(
     rq.stop()
     assert not prom.exists()
     assert checks(str(rq.directory)) == []
-
-
-def test_a_file_that_is_still_being_made_at_the_end_does_not_come(tmp_path: Path) -> None:
-    """A thread collects for a while; the service has ended meanwhile, and nobody reads old values."""
-    path = tmp_path / "rqcore.prom"
-    carrier = TextfileCarrier(Textfile(path=str(path), interval=1))
-    carrier.carry([], 0.0)
-    assert path.exists()
-    carrier.retract()
-    assert not path.exists()
-    carrier.carry([], 1.0)
-    assert not path.exists()
 
 
 def test_one_that_cannot_be_reached_harms_nobody_is_said_once_and_comes_back(
