@@ -19,7 +19,7 @@ import select
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -83,7 +83,10 @@ def _directory_problems(before: str) -> Iterator[str]:
 
 
 def _descriptor_problems(before: dict[int, str]) -> Iterator[str]:
-    after = _descriptors()
+    # A server's thread may still be closing the connection that the test has just left.
+    end = monotonic() + 1
+    while (after := _descriptors()) != before and monotonic() < end:
+        sleep(0.005)
     for fd in sorted(before.keys() | after.keys()):
         if before.get(fd) == after.get(fd):
             continue
