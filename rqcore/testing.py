@@ -235,6 +235,16 @@ class RunningInstance:
         found: dict[str, Any] = self.ask(name, "get_message", args)
         return found
 
+    def found(self, name: str, text: str) -> list[dict[str, Any]]:
+        """The messages of a queue that this text is found in, in whatever state, as it lists them."""
+        from rqcore.lifecycle import State  # noqa: PLC0415 - coverage must see the import
+
+        items = {}  # one that moves on between two answers is in both
+        for state in State:
+            args = {"state": state.value, "text": text}
+            items |= {one["msg_id"]: one for one in self.ask(name, "list_messages", args)["items"]}
+        return list(items.values())
+
     def until(
         self, name: str, msg_id: str, *states: str,
         matching: Callable[[dict[str, Any]], bool] = lambda _: True,

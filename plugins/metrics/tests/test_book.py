@@ -18,6 +18,10 @@ from rqcore import durable
 ID = "20261124.1200.00.000.1234567"
 
 
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "var" / "metrics" / "counts" / "test")
@@ -171,11 +175,8 @@ def test_a_disk_that_takes_nothing_is_told_once_and_caught_up_with(
 def test_ids_that_are_noted_while_there_is_no_file_are_in_it_when_it_is_made(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "replace_unsynced", full)
+        patch.setattr(durable, "replace_unsynced", no_room)
         one = Book(path)
         noted = [f"{ID}{number}" for number in range(book.SLOTS)]
         assert None not in [one.intend(msg_id, "done") for msg_id in noted]
@@ -222,11 +223,8 @@ def test_a_slot_that_is_used_again_is_never_half_another(
 def test_a_file_that_could_not_be_made_is_made_when_there_is_room(
     path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "replace_unsynced", full)
+        patch.setattr(durable, "replace_unsynced", no_room)
         one = Book(path)
         for _ in range(600):
             one.count("started")

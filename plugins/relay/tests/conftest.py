@@ -200,11 +200,8 @@ class Pair:
     def arrived(self, msg_id: str, queue: str = "relay", at: str = "test") -> list[dict[str, Any]]:
         """The far messages that came of it, in whatever state they are."""
         full_id = self.near.message(queue, msg_id)["orig_msg_id"]
-        ids = set()  # one that moves on between two answers stands in both
-        for state in ("prep", "que", "run", "done", "err"):
-            items = self.far.ask(at, "list_messages", {"state": state, "text": full_id})["items"]
-            ids |= {item["msg_id"] for item in items}
-        found = [self.far.message(at, msg_id) for msg_id in sorted(ids)]
+        ids = sorted(item["msg_id"] for item in self.far.found(at, full_id))
+        found = [self.far.message(at, msg_id) for msg_id in ids]
         return [message for message in found if message["orig_msg_id"] == full_id]
 
     def once(self, msg_id: str, *files: bytes, queue: str = "relay") -> dict[str, Any]:

@@ -160,13 +160,8 @@ class Rq:
 
     def webhooks(self, full_id: str) -> list[dict[str, Any]]:
         """The webhook messages about a message, in whatever state they are."""
-        found = {}
-        for state in ("prep", "que", "run", "done", "err", "relayed"):
-            args = {"state": state, "text": full_id}
-            # One that moves on between two answers is in both.
-            for item in self.instance.ask("webhook", "list_messages", args)["items"]:
-                found[item["msg_id"]] = item
-        return [item for item in found.values() if item["src"] == full_id]
+        found = self.instance.found("webhook", full_id)
+        return [item for item in found if item["src"] == full_id]
 
     def outbox(self) -> list[str]:
         folder = self.directory / "var/webhook/outbox"
