@@ -239,7 +239,7 @@ class RunningInstance:
         """The messages of a queue that this text is found in, in whatever state, as it lists them."""
         from rqcore.lifecycle import State  # noqa: PLC0415 - coverage must see the import
 
-        items = {}  # one that moves on between two answers is in both
+        items: dict[str, dict[str, Any]] = {}  # one that moves on between two answers is in both
         for state in State:
             args = {"state": state.value, "text": text}
             items |= {one["msg_id"]: one for one in self.ask(name, "list_messages", args)["items"]}
